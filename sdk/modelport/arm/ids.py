@@ -1,0 +1,110 @@
+"""
+Names of things, in all the ways that people and Azure write them.
+
+An entity class says once where it lives (`place`); URLs, ARM ids, routes and
+storage keys are all made from that line here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from modelport.entities.base import Entity
+from modelport.errors import ValidationException
+
+PROVIDER = "Microsoft.MachineLearningServices"
+_WORKSPACE = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    rf"/providers/{re.escape(PROVIDER)}/workspaces/(?P<name>[^/]+)(?P<rest>/.*)?",
+    re.IGNORECASE,
+)
+_SHORT = re.compile(r"azureml:(?P<name>[^:@/]+)(?::(?P<version>[^:@/]+)|@(?P<label>[^:@/]+))?")
+
+
+@frozen
+class WorkspaceId:
+    """Which workspace: the first half of every URL."""
+
+    subscription: str
+    group: str
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+            f"/providers/{PROVIDER}/workspaces/{self.name}"
+        )
+
+
+LOCAL_WORKSPACE = WorkspaceId("00000000-0000-0000-0000-000000000000", "modelport", "local")
+"""The workspace of a control plane on this machine, which has just one."""
+
+
+def parted(path: str) -> tuple[WorkspaceId, str] | None:
+    """A URL path as its workspace and what is below it, without slashes at the ends; None when it has no workspace."""
+    found = _WORKSPACE.fullmatch(path)
+    if not found:
+        return None
+    return WorkspaceId(found["subscription"], found["group"], found["name"]), (found["rest"] or "").strip("/")
+
+
+def place_of(kind: type[Entity], names: Mapping[str, str]) -> str:
+    """
+    Where a resource is below its workspace, e.g. `onlineEndpoints/tides/deployments/blue`.
+
+    Raises:
+        errors.ValidationException: A name that the place needs was not given.
+    """
+    assert kind.place
+    try:
+        return kind.place.format_map(names)
+    except KeyError as error:
+        raise ValidationException(f"{kind.__name__} has no {error.args[0]}: name it.", target=error.args[0]) from error
+
+
+def place(entity: Entity) -> str:
+    """Where `entity` is below its workspace."""
+    names = {attribute.name: getattr(entity, attribute.name) for attribute, spec, _ in entity.fields() if spec.identity}
+    return place_of(type(entity), {key: name for key, name in names.items() if name is not None})
+
+
+@frozen
+class Reference:
+    """An asset of this workspace, by version or by label."""
+
+    kind: str
+    name: str
+    version: str | None = None
+    label: str | None = None
+
+
+def reference(text: str, kind: str, workspace: WorkspaceId) -> Reference | None:
+    """
+    What a reference to an asset of this workspace means.
+
+    Args:
+        text: `azureml:name:version`, `azureml:name@label` or an ARM id.
+        kind: The collection that is expected, e.g. `models`.
+        workspace: Where it should be.
+
+    Returns:
+        None for what lives elsewhere: a registry, another workspace, a datastore, a plain URI.
+
+    Raises:
+        errors.ValidationException: It is an `azureml:` reference but no version or label can be read from it.
+    """
+    short = _SHORT.fullmatch(text)
+    if short:
+        if not short["version"] and not short["label"] and kind != "computes":
+            message = f"'{text}' names no version: write azureml:{short['name']}:1 or azureml:{short['name']}@latest."
+            raise ValidationException(message, target=kind)
+        return Reference(kind, short["name"], short["version"], short["label"])
+    found = parted(text)
+    if found and str(found[0]).lower() == str(workspace).lower():
+        steps = found[1].split("/")
+        if len(steps) == 4 and steps[0].lower() == kind.lower() and steps[2].lower() == "versions":  # noqa: PLR2004 (kind/name/versions/version)
+            return Reference(kind, steps[1], steps[3])
+    return None

@@ -1,0 +1,52 @@
+"""A request and a response of the management API, whichever way they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from attrs import field, frozen
+
+Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE", "HEAD"]
+
+
+def lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """Header names in lower case, by which they are looked up."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@frozen
+class Request:
+    """
+    What is asked.
+
+    `path` starts with `/subscriptions/` (or `/blobs/`); an absolute URL stands there when a service gave one out.
+    `body` is a JSON document; `content` is raw bytes, a file to send, or pieces of one.
+    """
+
+    method: Method
+    path: str
+    query: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = field(factory=dict, converter=lower)
+    body: Any = None
+    content: bytes | Path | Iterable[bytes] | None = None
+    base_url: str = ""
+    """What absolute URLs in the answer start with. Set by whoever received the request."""
+
+
+@frozen
+class Response:
+    """What is answered. `body` is a JSON document or None; `content` a file, when that was asked for."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(factory=dict, converter=lower)
+    content: Path | None = None
+
+
+class Sender(Protocol):
+    """Anything that carries a request to a control plane and brings the answer."""
+
+    def send(self, request: Request) -> Response:
+        """The answer, whatever its status. Raises `errors.ServiceRequestError` when none came."""

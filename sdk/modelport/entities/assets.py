@@ -1,0 +1,160 @@
+"""What a deployment is made of: models, environments and code, each with a name and a version."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import attrs
+from attrs.validators import in_
+
+from modelport.entities.base import Entity, Problem, field
+from modelport.entities.settings import InferenceConfig
+from modelport.entities.words import Choice, CondaSpec, Path, Texts, Wrapped
+
+_SYSTEMS = Choice({"linux": "linux", "windows": "windows"})
+
+ANONYMOUS_ENVIRONMENT = "CliV2AnonymousEnvironment"
+"""The name under which Azure's SDK registers an environment that was given none."""
+
+
+def version_text(value: Any) -> str:
+    """
+    A version as text. Files may write it as a number.
+
+    Raises:
+        ValueError: It is neither text nor a whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"Asset version must be a string, not {value!r}.")
+    return str(value)
+
+
+@attrs.define(kw_only=True)
+class Artifact(Entity):
+    """Something with a name, versions that never change, and a place where its files are."""
+
+    home = "properties"
+
+    name: str | None = field(identity=True)
+    """Name; None makes it anonymous: named by its content."""
+
+    version: str | None = field(identity=True, convert=version_text)
+    """Version; None takes the next one, or the present one when the content is the same."""
+
+    description: str | None = field()
+    """Free text."""
+
+    is_anonymous: bool = field(False, file=False, show=False)
+    """Whether it was made for one deployment only."""
+
+    is_archived: bool = field(False, file=False, show=False)
+    """Whether lists leave it out."""
+
+    id: str | None = field(wire="/id", owned=True, file=False, eq=False)
+    """ARM id."""
+
+    system_data: dict[str, Any] | None = field(wire="/systemData", owned=True, file=False, eq=False, show=False)
+    """Who made it and changed it last, and when, as the service says."""
+
+    latest_version: str | None = field(owned=True, file=False, eq=False, show=False)
+    """Of a container (a name without a version): the newest version."""
+
+    next_version: str | None = field(owned=True, file=False, eq=False, show=False)
+    """Of a container: the version that the next one gets."""
+
+    def check(self) -> Iterator[Problem]:
+        """A version belongs to a name."""
+        if self.version is not None and self.name is None:
+            yield Problem("name", "If version is specified, name must be specified also.")
+
+
+@attrs.define(kw_only=True)
+class Model(Artifact):
+    """A file or a folder that a scoring script loads."""
+
+    place = "models/{name}/versions/{version}"
+
+    type: str | None = field(
+        "custom_model", wire="modelType", check=in_(["custom_model", "mlflow_model", "triton_model"])
+    )
+    """What the files are: `custom_model`, `mlflow_model` or `triton_model`."""
+
+    path: Path | None = field(wire="modelUri")
+    """A local file or folder, `azureml://…`, `runs:/…` or another URI."""
+
+    tags: Annotated[dict[str, str], Texts()] = field(factory=dict)
+    """Labels; values are made text, as Azure does."""
+
+    properties: Annotated[dict[str, str], Texts()] = field(factory=dict)
+    """Labels that Azure never lets one remove."""
+
+    flavors: Annotated[dict[str, Any], Wrapped("data")] | None = field()
+    """What MLflow says it can be loaded as."""
+
+    stage: str | None = field()
+    """Free text such as `Production`."""
+
+    def check(self) -> Iterator[Problem]:
+        """A model is its files."""
+        yield from Artifact.check(self)
+        if self.path is None:
+            yield Problem("path", f"Model {self.name or '(anonymous)'!r} has no path: name its file or folder.")
+
+
+@attrs.define(kw_only=True)
+class BuildContext(Entity):
+    """A folder with a Dockerfile, from which an image is built."""
+
+    dockerfile_path: str | None = field("Dockerfile")
+    """Path of the Dockerfile in the folder."""
+
+    path: Path | None = field(wire="contextUri", required=True)
+    """The folder."""
+
+
+@attrs.define(kw_only=True)
+class Environment(Artifact):
+    """What a scoring script runs in: an image, an image with a conda file on top, or a build context."""
+
+    place = "environments/{name}/versions/{version}"
+
+    image: str | None = field()
+    """Name of a container image."""
+
+    build: BuildContext | None = field()
+    """Instead of an image: how to build one."""
+
+    conda_file: Annotated[str | dict[str, Any], CondaSpec()] | None = field()
+    """A conda file: its path, or its content."""
+
+    tags: dict[str, Any] | None = field()
+    """Labels."""
+
+    properties: dict[str, Any] | None = field()
+    """Labels that Azure never lets one remove."""
+
+    inference_config: InferenceConfig | None = field()
+    """Ports and routes of a container that brings its own server."""
+
+    os_type: Annotated[str, _SYSTEMS] | None = field(convert=_SYSTEMS.python)
+    """`linux` or `windows`."""
+
+    def check(self) -> Iterator[Problem]:
+        """Azure's rule: an image or a build context, and not both."""
+        yield from Artifact.check(self)
+        if self.image and self.build:
+            yield Problem("build", "Docker image or Dockerfile should be provided not both.")
+        if not self.image and not self.build:
+            yield Problem("image", "Docker image or Dockerfile is required for environments.")
+
+
+@attrs.define(kw_only=True)
+class Code(Artifact):
+    """A folder with scoring scripts."""
+
+    place = "codes/{name}/versions/{version}"
+
+    path: Path | None = field(wire="codeUri")
+    """A local folder, or where it was uploaded to."""
+
+    properties: dict[str, Any] | None = field()
+    """`hash_sha256` and `hash_version` of its content."""

@@ -1,0 +1,229 @@
+"""
+What an entity is, and what each of its fields says about itself.
+
+A field is declared once, on the attrs class. What this module collects (its name
+on the wire, who decides it, what is valid) is all that `schema` needs to read and
+write the entity as a file, as a request and as a stored record, so that the three
+can never disagree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+import attrs
+from attrs import frozen
+
+from modelport.errors import ValidationException
+
+_SPEC = "modelport"
+_E = TypeVar("_E", bound="Entity")
+
+
+@frozen(kw_only=True)
+class Spec:
+    """What a field says beside its type. See `field` for the meaning of each."""
+
+    wire: str | None = ""
+    file: bool = True
+    aka: tuple[str, ...] = ()
+    identity: bool = False
+    owned: bool = False
+    required: bool = False
+    service: Any = None
+    check: Callable[[Any, Any, Any], Any] | None = None
+
+
+@frozen
+class Variants:
+    """
+    How documents tell the subclasses of an entity apart.
+
+    `file` is the key that says it in files, `wire` the one on the wire (None: it is not sent);
+    `marks` are file keys whose mere presence decides, as `compute` does for endpoints.
+    """
+
+    file: str | None
+    wire: str | None
+    default: str
+    marks: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@frozen
+class Problem:
+    """One thing that is wrong with an entity: the field at fault and a sentence."""
+
+    field: str
+    message: str
+
+
+def _checked(check: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], None]:
+    def run(instance: Any, attribute: Any, value: Any) -> None:
+        if value is None:
+            return
+        try:
+            check(instance, attribute, value)
+        except (ValueError, TypeError) as error:
+            message = f"{type(instance).__name__}.{attribute.name}: {error.args[0]}"
+            raise ValidationException(message, target=attribute.name) from error
+
+    return run
+
+
+def field(
+    default: Any = None,
+    *,
+    factory: Callable[[], Any] | None = None,
+    wire: str | None = "",
+    file: bool = True,
+    aka: tuple[str, ...] = (),
+    identity: bool = False,
+    owned: bool = False,
+    required: bool = False,
+    service: Any = None,
+    check: Callable[[Any, Any, Any], Any] | None = None,
+    convert: Callable[[Any], Any] | None = None,
+    eq: bool = True,
+    show: bool = True,
+) -> Any:
+    """
+    Declare a field of an entity.
+
+    Args:
+        default: Value when nothing is said; None means *not said*, and is not sent.
+        factory: Makes the default, where it is mutable.
+        wire: Name on the wire: `""` is the camelCase of the attribute's name under the class's `home`, `"a.b"` a place
+            below `home`, `"/sku.capacity"` a place from the document's root, None is not on the wire.
+        file: Whether files may have it.
+        aka: Other spellings that files may use.
+        identity: It is part of the URL, not of the body.
+        owned: The server decides it; clients never send it and it cannot be assigned.
+        required: A file without it is refused.
+        service: The value that the control plane fills in when the client said none.
+        check: An attrs validator, also run on assignment; None always passes.
+        convert: Applied on construction and assignment; None stays None.
+        eq: Whether it takes part in comparison.
+        show: Whether `repr` shows it.
+    """
+    keywords: dict[str, Any] = {"default": attrs.Factory(factory) if factory else default}
+    if convert:
+        keywords["converter"] = attrs.converters.optional(convert)
+    if check:
+        keywords["validator"] = _checked(check)
+    if owned:
+        keywords["on_setattr"] = attrs.setters.frozen
+    spec = Spec(
+        wire=wire, file=file, aka=aka, identity=identity, owned=owned, required=required, service=service, check=check
+    )
+    return attrs.field(**keywords, eq=eq, repr=show, metadata={_SPEC: spec})
+
+
+def spec_of(attribute: attrs.Attribute[Any]) -> Spec:
+    """What was declared about an attribute; the plainest spec for one that `field` did not make."""
+    return attribute.metadata.get(_SPEC, Spec())
+
+
+@attrs.define(kw_only=True)
+class Entity:
+    """The base of everything that people write, send and get back."""
+
+    place: ClassVar[str | None] = None
+    """
+    Where it lives below the workspace, `onlineEndpoints/{name}`: its URL, id, route, storage key and parent in
+    one line. None for a part of another entity. (Not `path`: that is a field of Azure's `Model`.)
+    """
+
+    home: ClassVar[str] = ""
+    """The object of the wire document that holds its fields; empty for the document itself."""
+
+    constants: ClassVar[Mapping[str, Any]] = {}
+    """What a request always contains, by wire path; nothing in the entity says it."""
+
+    variants: ClassVar[Variants | None] = None
+    """How its subclasses are told apart; None when it has none."""
+
+    variant: ClassVar[tuple[str, str] | None] = None
+    """This subclass's name in files and on the wire."""
+
+    _kinds: ClassVar[dict[str, type[Entity]]] = {}
+
+    _unknown: dict[str, Any] = attrs.field(factory=dict, init=False, repr=False, eq=False)
+    """Wire fields that this version does not know. They are sent back as they came."""
+
+    @classmethod
+    def __attrs_init_subclass__(cls) -> None:
+        """Let a base find its variants. attrs makes slotted classes twice; this sees the final one."""
+        if "variants" in cls.__dict__:
+            cls._kinds = {}
+        if cls.variant and "variant" in cls.__dict__:
+            cls._kinds[cls.variant[0]] = cls
+
+    @classmethod
+    def kinds(cls) -> Mapping[str, type[Entity]]:
+        """The subclasses that documents can name, by their name in files."""
+        return cls._kinds
+
+    @classmethod
+    def fields(cls) -> Iterator[tuple[attrs.Attribute[Any], Spec, Any]]:
+        """Each declared field: its attribute, its spec, and its type with the words in `Annotated`."""
+        hints = get_type_hints(cls, include_extras=True)
+        for attribute in attrs.fields(cls):
+            if _SPEC in attribute.metadata:
+                yield attribute, spec_of(attribute), hints[attribute.name]
+
+    def check(self) -> Iterator[Problem]:
+        """Problems that no single field shows. Subclasses extend it; called before anything is sent."""
+        yield from ()
+
+    def problems(self) -> Iterator[Problem]:
+        """All problems of this entity and of the entities in it, with the field's path."""
+        yield from self.check()
+        for attribute in attrs.fields(type(self)):
+            value = getattr(self, attribute.name)
+            parts: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
+            for key, part in parts.items():
+                if isinstance(part, Entity):
+                    place = f"{attribute.name}.{key}" if key else attribute.name
+                    for problem in part.problems():
+                        yield Problem(f"{place}.{problem.field}", problem.message)
+
+    def validate(self) -> None:
+        """
+        Raise one error that names every problem.
+
+        Raises:
+            errors.ValidationException: With one detail for each problem.
+        """
+        found = list(self.problems())
+        if found:
+            details = [{"code": "InvalidField", "target": each.field, "message": each.message} for each in found]
+            text = " ".join(f"{each.field}: {each.message}" for each in found)
+            raise ValidationException(text, target=found[0].field, details=details)
+
+    def dump(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """
+        The entity as it stands in a YAML file; also written there when `path` is given.
+
+        The one sanctioned hop from entity to schema (decision 8), made by name so that entities load no YAML.
+
+        Returns:
+            The document, snake_case keys, without what was not said and what the server decides.
+        """
+        return import_module("modelport.schema.files").write(self, path)  # type: ignore[no-any-return]
+
+
+def nearest(name: str, names: Iterator[str] | list[str]) -> str:
+    """` Did you mean 'x'?`, or nothing, for a name that is not among `names`."""
+    close = get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def changed(entity: _E, **values: Any) -> _E:
+    """A copy of `entity` with other values, those the server decides included; what is unknown goes along."""
+    copy = attrs.evolve(entity, **values)
+    copy._unknown = entity._unknown  # noqa: SLF001 (its own class's state)
+    return copy

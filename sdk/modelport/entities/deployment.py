@@ -1,0 +1,162 @@
+"""A deployment: a model, the script that scores with it, what that runs in, and how many of it."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import attrs
+from attrs.validators import ge
+
+from modelport.entities import assets
+from modelport.entities.base import Entity, Problem, Variants, field
+from modelport.entities.endpoint import ACCESS
+from modelport.entities.names import resource_name
+from modelport.entities.settings import (
+    CodeConfiguration,
+    DataCollector,
+    OnlineRequestSettings,
+    OnlineScaleSettings,
+    ProbeSettings,
+    ResourceRequirementsSettings,
+    TargetUtilizationScaleSettings,
+)
+from modelport.entities.words import Asset
+
+
+@attrs.define(kw_only=True)
+class OnlineDeployment(Entity):
+    """What all deployments have. Make a `ManagedOnlineDeployment` or a `KubernetesOnlineDeployment`."""
+
+    place = "onlineEndpoints/{endpoint_name}/deployments/{name}"
+    home = "properties"
+    constants = {"sku.name": "Default"}
+    variants = Variants(file="type", wire="endpointComputeType", default="managed")
+
+    name: str = field(identity=True, required=True, convert=str.lower, check=resource_name("a deployment"))
+    """3 to 32 letters, digits and '-', starting with a letter; lower-cased."""
+
+    endpoint_name: str | None = field(identity=True, required=True, convert=str.lower)
+    """The endpoint that it belongs to."""
+
+    description: str | None = field()
+    """Free text."""
+
+    tags: dict[str, Any] = field(factory=dict, wire="/tags")
+    """Labels, sent as they are."""
+
+    properties: dict[str, Any] = field(factory=dict)
+    """Labels that Azure never lets one remove."""
+
+    location: str | None = field(wire="/location", file=False, eq=False, show=False)
+    """Region; the workspace's is sent."""
+
+    model: Annotated[str, Asset("models")] | assets.Model | None = field()
+    """A model, `azureml:name:version`, `azureml:name@latest`, a registry URI or an ARM id."""
+
+    code_configuration: CodeConfiguration | None = field()
+    """The scoring script. None for containers and models that bring their own server."""
+
+    environment: Annotated[str, Asset("environments")] | assets.Environment | None = field(wire="environmentId")
+    """What the script runs in; the same forms as `model`."""
+
+    environment_variables: dict[str, Any] = field(factory=dict)
+    """Variables that the script sees."""
+
+    instance_type: str | None = field()
+    """Size of the machine, `Standard_DS3_v2`; recorded, not acted on, where there are no machines to choose from."""
+
+    instance_count: int | None = field(wire="/sku.capacity", check=ge(0))
+    """How many replicas."""
+
+    app_insights_enabled: bool | None = field(False)
+    """Whether telemetry goes to Application Insights."""
+
+    scale_settings: OnlineScaleSettings | None = field()
+    """How the number of instances is decided; the service's default is to keep it."""
+
+    request_settings: OnlineRequestSettings | None = field()
+    """How long and how many."""
+
+    liveness_probe: ProbeSettings | None = field()
+    """When a replica is restarted."""
+
+    readiness_probe: ProbeSettings | None = field()
+    """When a replica gets requests."""
+
+    model_mount_path: str | None = field()
+    """Where a container of the user's own finds the model."""
+
+    data_collector: DataCollector | None = field()
+    """What of the traffic is kept."""
+
+    egress_public_network_access: Annotated[str, ACCESS] | None = field(convert=ACCESS.python)
+    """`disabled` keeps replicas from calling out."""
+
+    id: str | None = field(wire="/id", owned=True, file=False, eq=False)
+    """ARM id."""
+
+    provisioning_state: str | None = field(owned=True, file=False, eq=False)
+    """`Creating`, `Updating`, `Scaling`, `Deleting`, `Succeeded`, `Failed` or `Canceled`."""
+
+    system_data: dict[str, Any] | None = field(wire="/systemData", owned=True, file=False, eq=False, show=False)
+    """Who made it and changed it last, and when, as the service says."""
+
+    code_path: str | None = field(wire=None, file=False, show=False)
+    """Shorthand in Python for `code_configuration.code`."""
+
+    scoring_script: str | None = field(wire=None, file=False, show=False)
+    """Shorthand in Python for `code_configuration.scoring_script`."""
+
+    def __attrs_post_init__(self) -> None:
+        """Fold the shorthand into `code_configuration`, and mappings into what they describe."""
+        if type(self).variant is None:
+            raise TypeError(
+                "OnlineDeployment cannot be made: make a ManagedOnlineDeployment or a KubernetesOnlineDeployment."
+            )
+        if (self.code_path or self.scoring_script) and self.code_configuration is None:
+            self.code_configuration = CodeConfiguration(self.code_path, self.scoring_script)
+            self.code_path = self.scoring_script = None
+
+    def check(self) -> Iterator[Problem]:
+        """What no field shows alone."""
+        if self.code_path or self.scoring_script:
+            yield Problem(
+                "code_configuration",
+                "code_path and scoring_script are not allowed if code_configuration is provided.",
+            )
+        if self.endpoint_name is None:
+            yield Problem("endpoint_name", f"Deployment '{self.name}' has no endpoint_name: name its endpoint.")
+        if self.code_configuration and not self.code_configuration.scoring_script:
+            yield Problem("code_configuration.scoring_script", "Scoring script can't be empty.")
+
+
+@attrs.define(kw_only=True)
+class ManagedOnlineDeployment(OnlineDeployment):
+    """A deployment of a managed endpoint."""
+
+    variant = ("managed", "Managed")
+    MOST_MILLISECONDS = 180_000
+
+    private_network_connection: bool | None = field()
+    """Azure's experimental switch for a private network."""
+
+    def check(self) -> Iterator[Problem]:
+        """What managed endpoints refuse."""
+        yield from OnlineDeployment.check(self)
+        if isinstance(self.scale_settings, TargetUtilizationScaleSettings):
+            yield Problem("scale_settings", "ManagedOnlineEndpoint supports DefaultScaleSettings only.")
+        limit = self.request_settings.request_timeout_ms if self.request_settings else None
+        if limit and limit > self.MOST_MILLISECONDS:
+            message = f"{limit} is more than the {self.MOST_MILLISECONDS} that managed endpoints take."
+            yield Problem("request_settings.request_timeout_ms", message)
+
+
+@attrs.define(kw_only=True)
+class KubernetesOnlineDeployment(OnlineDeployment):
+    """A deployment on a cluster of the user's own."""
+
+    variant = ("kubernetes", "Kubernetes")
+
+    resources: ResourceRequirementsSettings | None = field(wire="containerResourceRequirements")
+    """What each instance gets at least, and at most."""
+
+

@@ -1,0 +1,92 @@
+"""
+Odd spellings: what stands in a Python value, a file and a wire document for one thing.
+
+A word marks a field's type, `Annotated[int, Duration("ms")]`. It is data; the code
+that reads and writes it is in `schema.fields`. Words are hashable, as `Annotated` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from attrs import field, frozen
+
+from modelport.entities.base import nearest
+from modelport.errors import ValidationException
+
+
+@frozen
+class Duration:
+    """A number of `unit` in Python and files, ISO 8601 on the wire: 750 ms is `PT0.75S`."""
+
+    unit: Literal["ms", "s"]
+
+
+@frozen
+class Choice:
+    """One of a few words. Files and callers may use either spelling, in any case."""
+
+    wire: Mapping[str, str] = field(hash=False)
+    """Python's word to the wire's."""
+
+    def python(self, value: Any) -> str:
+        """
+        Python's word for any spelling of it; a boolean stands for `true` or `false`.
+
+        Raises:
+            errors.ValidationException: It is none of the words.
+        """
+        text = str(value).lower().replace("-", "_")
+        for mine, theirs in self.wire.items():
+            if text in (mine, theirs.lower()):
+                return mine
+        words = ", ".join(self.wire)
+        raise ValidationException(f"{value!r} is not one of {words}.{nearest(text, list(self.wire))}")
+
+
+@frozen
+class Asset:
+    """A reference to an asset (`azureml:name:version`, an ARM id, …) or the asset itself."""
+
+    kind: str
+    """The collection's name in URLs, e.g. `models`."""
+
+
+@frozen
+class LocalPath:
+    """A path that is relative to the file that names it, or a URI, which stays as it is."""
+
+
+@frozen
+class CondaSpec:
+    """A conda file: a path or the parsed document in Python and files, the document as YAML text on the wire."""
+
+
+@frozen
+class Texts:
+    """A mapping whose values are made text, as Azure does for a model's tags."""
+
+
+@frozen
+class Percentages:
+    """Deployment names to whole percentages. Names are lower-cased; zeros are not sent."""
+
+
+@frozen
+class Wrapped:
+    """Each value of the mapping is `{key: value}` on the wire."""
+
+    key: str
+
+
+@frozen
+class Ids:
+    """A list of `{resource_id: …}` in files, an object with the ids as keys on the wire."""
+
+
+Milliseconds = Annotated[int, Duration("ms")]
+Seconds = Annotated[int, Duration("s")]
+Path = Annotated[str, LocalPath()]
+Traffic = Annotated[dict[str, int], Percentages()]
+Document = dict[str, Any]

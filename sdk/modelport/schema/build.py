@@ -1,0 +1,265 @@
+"""
+From one declaration to a marshmallow schema for each face.
+
+A document is laid flat (attribute name to value) before marshmallow sees it, and
+built up again after it, because a field's place in the wire document
+(`properties.model`, `sku.capacity`) is data of the declaration, not code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, post_dump, post_load, pre_load, validates_schema
+from marshmallow import fields as ma
+
+from modelport.entities.base import Entity, Spec, nearest
+from modelport.errors import ValidationException
+from modelport.schema.fields import Face, Part, field_for
+
+_REST = "\0rest"
+_ALWAYS_IN_FILES = frozenset({"$schema", "id", "creation_context"})
+_ALWAYS_ON_WIRE = ("name", "type", "etag")
+
+
+class EntitySchema(Schema):
+    """The schema of one entity class for one face; `schema_of` makes them."""
+
+    kind: type[Entity]
+    face: Face
+    places: Mapping[str, tuple[str, ...]]
+    """Attribute to its place in the document."""
+
+    names: Mapping[str, str]
+    """Of files: every accepted key to its attribute."""
+
+    owned: frozenset[str]
+    """Attributes that files may contain, because a tool printed them, and that say nothing."""
+
+    class Meta:
+        """Keys that are not fields are dealt with here, not by marshmallow."""
+
+        unknown = EXCLUDE
+
+    @pre_load
+    def flat(self, document: Any, **_: Any) -> Any:
+        """Lay the document flat: what it says, by attribute."""
+        if not isinstance(document, Mapping):
+            raise ValidationError(f"Expected a mapping, found {document!r}.")
+        if self.face is Face.YAML:
+            return {self.names[key]: value for key, value in document.items() if key in self.names and value is not None}
+        rest = deepcopy(dict(document))
+        said = dict(_identity(self.kind, rest))
+        for attribute, place in self.places.items():
+            value = _take(rest, place)
+            if value is not None:
+                said[attribute] = value
+        _forget(self.kind, rest)
+        said[_REST] = rest
+        return said
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def no_unknown_keys(self, _data: Any, document: Any, **_: Any) -> None:
+        """A key that no field has is a mistake in a file. On the wire it is news, and is kept."""
+        if self.face is not Face.YAML or not isinstance(document, Mapping):
+            return
+        strange = [key for key in document if key not in self.names and key not in _ALWAYS_IN_FILES | self.owned]
+        if strange:
+            raise ValidationError({str(key): [f"Unknown field.{self.hint(str(key))}"] for key in strange})
+
+    def hint(self, key: str) -> str:
+        """What else the writer may have meant."""
+        if self.kind.__name__ == "Environment" and key in ("channels", "dependencies"):
+            return " That belongs into a conda file: name it in conda_file."
+        return nearest(key, list(self.names))
+
+    @post_load
+    def made(self, said: dict[str, Any], **_: Any) -> Entity:
+        """The entity."""
+        rest = said.pop(_REST, {})
+        try:
+            entity = self.kind(**said)
+        except ValidationException as error:
+            raise ValidationError({error.target or "_schema": [error.message]}) from error
+        entity._unknown = rest  # noqa: SLF001 (the one writer of it)
+        return entity
+
+    @post_dump(pass_original=True)
+    def built_up(self, said: dict[str, Any], entity: Entity, **_: Any) -> dict[str, Any]:
+        """Put what was said where the document has it."""
+        document: dict[str, Any] = {}
+        if self.face is Face.YAML:
+            if self.kind.variants and self.kind.variants.file and self.kind.variant:
+                document[self.kind.variants.file] = self.kind.variant[0]
+            return document | {name: value for name, value in said.items() if value is not None}
+        document = deepcopy(entity._unknown)  # noqa: SLF001 (its one reader)
+        for attribute, value in said.items():
+            if value is not None:
+                _put(document, self.places[attribute], value)
+        for place, value in _fixed(self.kind).items():
+            _put(document, place, value)
+        return document
+
+
+@cache
+def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
+    """The schema for `kind` itself, not for its variants."""
+    fields: dict[str, ma.Field[Any]] = {}
+    places, names = {}, {}
+    owned = set()
+    for attribute, spec, hint in kind.fields():
+        name = attribute.name
+        if spec.owned:
+            owned.add(name)
+        if not _appears(spec, face):
+            continue
+        wanted = spec.required and face is Face.YAML
+        keywords: dict[str, Any] = {"required": wanted, "error_messages": {"required": "Missing; it is required."}}
+        if spec.check:
+            keywords["validate"] = _validator(spec, attribute)
+        fields[name] = field_for(hint, face, lambda part: part_of(part, face), **keywords)
+        if face is Face.YAML:
+            names |= dict.fromkeys((name, *spec.aka), name)
+        elif not spec.identity:
+            places[name] = _place(kind, name, spec)
+    if kind.variants and kind.variants.file and face is Face.YAML:
+        owned.add(kind.variants.file)
+    if face is not Face.YAML:
+        fields |= _identity_fields(kind)
+        fields[_REST] = ma.Raw(load_only=True)
+    made = type(f"{kind.__name__}{face.name}", (EntitySchema,), {
+        "kind": kind, "face": face, "places": places, "names": names, "owned": frozenset(owned), **fields,
+    })  # fmt: skip
+    schema: EntitySchema = made()
+    return schema
+
+
+def part_of(kind: type[Entity], face: Face) -> Part:
+    """The field for an entity inside another one."""
+    return Part(lambda document: read(kind, document, face), lambda entity: write(entity, face))
+
+
+def read(kind: type[Entity], document: Any, face: Face) -> Entity:
+    """
+    The entity that a document describes, of the variant that it names.
+
+    Raises:
+        marshmallow.ValidationError: All problems of the document, nested as its fields are.
+    """
+    entity: Entity = schema_of(variant_of(kind, document, face), face).load(document)
+    return entity
+
+
+def write(entity: Entity, face: Face) -> dict[str, Any]:
+    """The document of an entity."""
+    document: dict[str, Any] = schema_of(type(entity), face).dump(entity)
+    return document
+
+
+def variant_of(kind: type[Entity], document: Any, face: Face) -> type[Entity]:
+    """Which subclass a document is about."""
+    variants = kind.variants
+    if not variants or kind.variant or not isinstance(document, Mapping):
+        return kind
+    home = document.get(kind.home) or {} if face is not Face.YAML and kind.home else document
+    for mark, name in variants.marks.items():
+        if home.get(mark):
+            return kind.kinds()[name]
+    key = variants.file if face is Face.YAML else variants.wire
+    said = home.get(key) if key else None
+    if said is None:
+        return kind.kinds()[variants.default]
+    for each in kind.kinds().values():
+        if each.variant and str(said).lower() in (each.variant[0], each.variant[1].lower()):
+            return each
+    names = list(kind.kinds())
+    raise ValidationError({str(key): [f"{said!r} is not one of {', '.join(names)}.{nearest(str(said), names)}"]})
+
+
+def _appears(spec: Spec, face: Face) -> bool:
+    if face is Face.YAML:
+        return spec.file and not spec.owned
+    if spec.identity or spec.wire is None:
+        return False
+    return face is Face.RECORD or not spec.owned
+
+
+def _validator(spec: Spec, attribute: Any) -> Any:
+    def run(value: Any) -> None:
+        try:
+            if spec.check and value is not None:
+                spec.check(None, attribute, value)
+        except (ValueError, TypeError) as error:
+            raise ValidationError(str(error.args[0])) from error
+
+    return run
+
+
+def _identity_fields(kind: type[Entity]) -> dict[str, ma.Field[Any]]:
+    return {attribute.name: ma.Raw(load_only=True) for attribute, spec, _ in kind.fields() if spec.identity}
+
+
+def _place(kind: type[Entity], name: str, spec: Spec) -> tuple[str, ...]:
+    wire = spec.wire or camel(name)
+    if wire.startswith("/"):
+        return tuple(wire[1:].split("."))
+    return ((kind.home,) if kind.home else ()) + tuple(wire.split("."))
+
+
+def camel(name: str) -> str:
+    """`instance_type` as `instanceType`."""
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
+
+
+def _fixed(kind: type[Entity]) -> dict[tuple[str, ...], Any]:
+    """What documents of this class always contain: the variant's name, and the class's constants."""
+    fixed = {tuple(place.split(".")): value for place, value in kind.constants.items()}
+    if kind.variants and kind.variants.wire and kind.variant:
+        fixed[((kind.home,) if kind.home else ()) + (kind.variants.wire,)] = kind.variant[1]
+    return fixed
+
+
+def _identity(kind: type[Entity], document: Mapping[str, Any]) -> dict[str, str]:
+    """The names that a record's ARM id contains; a container's id ends before `versions`."""
+    found = {}
+    text = document.get("id")
+    if kind.place and isinstance(text, str):
+        for collection, name in re.findall(r"(\w+)/\{(\w+)\}", kind.place):
+            match = re.search(rf"/{collection}/([^/]+)", text, re.IGNORECASE)
+            if match:
+                found[name] = match[1]
+    return found
+
+
+def _forget(kind: type[Entity], rest: dict[str, Any]) -> None:
+    """Drop from `rest` what says nothing new: fixed values, ARM's own keys, objects that became empty."""
+    for place in _fixed(kind):
+        _take(rest, place)
+    if kind.place:
+        for key in _ALWAYS_ON_WIRE:
+            rest.pop(key, None)
+    for attribute, spec, _ in kind.fields():
+        if spec.owned and spec.wire is not None:
+            _take(rest, _place(kind, attribute.name, spec))
+    for key in [key for key, value in rest.items() if value in ({}, None)]:
+        del rest[key]
+
+
+def _take(document: dict[str, Any], place: tuple[str, ...]) -> Any:
+    for key in place[:-1]:
+        inner = document.get(key)
+        if not isinstance(inner, dict):
+            return None
+        document = inner
+    return document.pop(place[-1], None)
+
+
+def _put(document: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    for key in place[:-1]:
+        document = document.setdefault(key, {})
+    document[place[-1]] = value

@@ -1,0 +1,74 @@
+"""Documents to entities and back. What the rest of the house uses of this floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+from marshmallow import ValidationError
+
+from modelport.entities.base import Entity
+from modelport.errors import ValidationException
+from modelport.schema import build
+from modelport.schema.fields import Face
+
+_E = TypeVar("_E", bound=Entity)
+
+
+def load(kind: type[_E], document: Any, face: Face) -> _E:
+    """
+    The entity that `document` describes.
+
+    Args:
+        kind: Its class; where that has variants, the document says which.
+        document: A JSON-like mapping in the shape of `face`.
+        face: Whose shape it is.
+
+    Raises:
+        errors.ValidationException: With one detail for each problem: its field's path and a sentence.
+    """
+    try:
+        return cast("_E", build.read(kind, document, face))
+    except ValidationError as error:
+        raise refusal(error.messages) from error
+
+
+def dump(entity: Entity, face: Face) -> dict[str, Any]:
+    """The document of `entity`: only what was said, and for `RECORD` what the server decided."""
+    return build.write(entity, face)
+
+
+def defaults(kind: type[Entity], document: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What the service fills in where a request said nothing, by attribute.
+
+    Nested settings that are absent get all of theirs; those that are there get what is missing.
+    """
+    found = {}
+    for attribute, spec, _ in kind.fields():
+        if spec.service is not None and attribute.name not in document:
+            found[attribute.name] = spec.service
+    return found
+
+
+def refusal(messages: Any) -> ValidationException:
+    """One error for everything that marshmallow found."""
+    problems = list(_flat(messages))
+    details = [{"code": "InvalidField", "target": place, "message": text} for place, text in problems]
+    text = " ".join(f"{place}: {message}" if place else message for place, message in problems)
+    return ValidationException(text, target=problems[0][0] or None, details=details)
+
+
+def _flat(messages: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            step = place if key in ("_schema", "value") else f"{place}.{key}" if place else str(key)
+            yield from _flat(inner, step)
+    elif isinstance(messages, list):
+        for inner in messages:
+            yield from _flat(inner, place)
+    else:
+        yield place, str(messages)
+
+
+__all__ = ["Face", "defaults", "dump", "load", "refusal"]

@@ -1,0 +1,353 @@
+"""
+How a field's type and words become a marshmallow field, for each face.
+
+The words themselves (`entities.words`) are data; what they do to a value is here
+and nowhere else, so that a new odd spelling touches two files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from marshmallow import ValidationError
+from marshmallow import fields as ma
+
+from modelport.entities import words
+from modelport.entities.base import Entity
+from modelport.errors import ValidationException
+
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
+_DURATION = re.compile(
+    r"P(?:(?P<d>\d+(?:\.\d+)?)D)?(?:T(?:(?P<h>\d+(?:\.\d+)?)H)?(?:(?P<m>\d+(?:\.\d+)?)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
+)
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_PER_SECOND = {"ms": 1000, "s": 1}
+
+_origin: ContextVar[Path | None] = ContextVar("origin", default=None)
+
+
+class Face(Enum):
+    """For whom a document is: people (`YAML`), a server (`REQUEST`), or what a server answers and keeps (`RECORD`)."""
+
+    YAML = "yaml"
+    REQUEST = "request"
+    RECORD = "record"
+
+
+@contextmanager
+def relative_to(folder: Path | None) -> Iterator[None]:
+    """Within it, relative paths in files are taken from `folder`; None leaves them as they are."""
+    token = _origin.set(folder)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def is_uri(text: str) -> bool:
+    """Whether it names something that is not a local path: `azureml:x:1`, `https://…`, or an ARM id."""
+    return bool(_URI.match(text)) or text.lower().startswith("/subscriptions/")
+
+
+def _anchored(text: str) -> str:
+    origin = _origin.get()
+    return text if origin is None or is_uri(text) else str((origin / text).resolve())
+
+
+class _Field(ma.Field[Any]):
+    """A field that says what it expected and what it found."""
+
+    expected = "another value"
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **keywords: Any) -> Any:
+        try:
+            return super().deserialize(value, attr, data, **keywords)
+        except ValidationError as error:
+            if isinstance(error.messages, list) and error.messages[0].startswith("Not a valid"):
+                message = f"Expected {self.expected}, found {value!r}."
+                raise ValidationError(message) from error
+            raise
+        except ValidationException as error:
+            raise ValidationError(error.message) from error
+
+
+class Text(_Field, ma.String):
+    expected = "text"
+
+
+class Whole(_Field, ma.Integer):
+    expected = "a whole number"
+
+
+class Number(_Field, ma.Float):
+    expected = "a number"
+
+
+class Switch(_Field, ma.Boolean):
+    expected = "true or false"
+
+
+class Table(_Field, ma.Dict):
+    expected = "a mapping"
+
+
+class Sequence(_Field, ma.List):
+    expected = "a list"
+
+
+class Anything(_Field):
+    """A value that passes as it is."""
+
+
+class PathText(Text):
+    """A path, taken from the file's folder, or a URI."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        return _anchored(super()._deserialize(value, attr, data, **keywords))
+
+
+class DurationText(_Field):
+    """ISO 8601 on the wire."""
+
+    expected = "a duration such as PT0.75S"
+
+    def __init__(self, word: words.Duration, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.word = word
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return None if value is None else iso_duration(value / _PER_SECOND[self.word.unit])
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if not found or value in ("P", "PT"):
+            raise ValidationError("Not a valid duration.")
+        seconds = sum(float(part) * _SECONDS[unit] for unit, part in found.groupdict().items() if part)
+        return round(seconds * _PER_SECOND[self.word.unit])
+
+
+def iso_duration(seconds: float) -> str:
+    """ISO 8601 as Azure's SDK writes it: 0.75 is `PT0.75S`, 90 is `PT1M30S`, 180 is `PT3M`."""
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    parts = [f"{hours}H" if hours else "", f"{minutes}M" if minutes else "", f"{round(rest, 3):g}S" if rest else ""]
+    return "PT" + ("".join(parts) or "0S")
+
+
+class ChoiceText(_Field):
+    """One of a few words, each in either spelling."""
+
+    def __init__(self, word: words.Choice, wire: bool, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.word, self.wire = word, wire
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        if value is None:
+            return None
+        return self.word.wire[self.word.python(value)] if self.wire else self.word.python(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        return self.word.python(value)
+
+
+class CondaText(_Field):
+    """A path or a mapping in files; YAML text with sorted keys on the wire."""
+
+    def __init__(self, wire: bool, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.wire = wire
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        if self.wire and isinstance(value, dict):
+            return yaml.safe_dump(value)
+        return value
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        if self.wire:
+            try:
+                return yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValidationError(f"The conda file is not YAML: {error}") from error
+        if isinstance(value, dict):
+            return value
+        if not isinstance(value, str):
+            raise ValidationError(f"Expected a path or a mapping, found {value!r}.")
+        return _anchored(value)
+
+
+class TextTable(Table):
+    """A mapping whose values are made text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        return {key: _text(each) for key, each in super()._deserialize(value, attr, data, **keywords).items()}
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return None if value is None else {key: _text(each) for key, each in value.items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+class TrafficTable(Table):
+    """Names to percentages; zeros say nothing and are not sent."""
+
+    def __init__(self, face: Face, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.sparse = face is Face.REQUEST
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        if value is None:
+            return None
+        return {name: share for name, share in value.items() if share or not self.sparse}
+
+
+class WrappedTable(Table):
+    """Each value inside an object with one key, on the wire."""
+
+    def __init__(self, key: str, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.key = key
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return None if value is None else {name: {self.key: each} for name, each in value.items()}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        table = super()._deserialize(value, attr, data, **keywords)
+        return {name: each.get(self.key, each) if isinstance(each, dict) else each for name, each in table.items()}
+
+
+class Part(_Field):
+    """Another entity, of the class that its document names. `load` and `dump` are `faces`' own."""
+
+    expected = "a mapping"
+
+    def __init__(self, load: Callable[[Any], Entity], dump: Callable[[Entity], Any], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.read, self.write = load, dump
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return self.write(value) if isinstance(value, Entity) else value
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        if isinstance(value, Mapping):
+            return self.read(value)
+        raise ValidationError("Not a valid mapping.")
+
+
+class IdTable(_Field):
+    """A list of entities in files, an object with their resource ids as keys on the wire."""
+
+    expected = "an object with resource ids as keys"
+
+    def __init__(self, kind: type[Entity], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.kind = kind
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return None if value is None else {each.resource_id: {} for each in value}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValidationError("Not a valid object.")
+        return [self.kind(resource_id=key) for key in value]  # type: ignore[call-arg]
+
+
+class AssetText(_Field):
+    """A reference, or the asset itself, which only files may contain."""
+
+    expected = "a reference such as azureml:name:version"
+
+    def __init__(self, part: Part | None, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.part = part
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+        return self.part._serialize(value, attr, obj) if self.part else value  # noqa: SLF001 (the part it is made of)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if self.part is None:
+            raise ValidationError("Not a valid reference.")
+        return self.part.deserialize(value)
+
+
+def field_for(hint: Any, face: Face, part: Callable[[type[Entity]], Part], **keywords: Any) -> ma.Field[Any]:
+    """
+    The marshmallow field for a type, with the words in it.
+
+    Args:
+        hint: The attribute's type, e.g. `Milliseconds | None`.
+        face: Which face it is for.
+        part: Makes the field for a nested entity.
+        keywords: Passed on to the field, e.g. `validate`.
+    """
+    kinds, marks = _taken_apart(hint)
+    wire = face is not Face.YAML
+    for mark in marks:
+        match mark:
+            case words.Duration() if wire:
+                return DurationText(mark, **keywords)
+            case words.Choice():
+                return ChoiceText(mark, wire, **keywords)
+            case words.CondaSpec():
+                return CondaText(wire, **keywords)
+            case words.Texts():
+                return TextTable(**keywords)
+            case words.Percentages():
+                return TrafficTable(face, **keywords)
+            case words.Wrapped() if wire:
+                return WrappedTable(mark.key, **keywords)
+            case words.Ids() if wire:
+                return IdTable(get_args(kinds[0])[0], **keywords)
+            case words.LocalPath() if not wire:
+                return PathText(**keywords)
+            case words.Asset():
+                nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Entity)]
+                return AssetText(part(nested[0]) if nested else None, **keywords)
+            case _:
+                continue
+    return _plain(kinds[0], face, part, **keywords)
+
+
+def _plain(kind: Any, face: Face, part: Callable[[type[Entity]], Part], **keywords: Any) -> ma.Field[Any]:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is dict:
+        inner = arguments[1]
+        values = field_for(inner, face, part) if inner is not Any else None
+        return Table(keys=Text(), values=values, **keywords)
+    if origin is list:
+        return Sequence(field_for(arguments[0], face, part), **keywords)
+    if isinstance(kind, type) and issubclass(kind, Entity):
+        nested = part(kind)
+        return Part(nested.read, nested.write, **keywords)
+    simple: dict[Any, type[_Field]] = {str: Text, int: Whole, float: Number, bool: Switch}
+    if kind is int:
+        return Whole(strict=True, **keywords)
+    return simple.get(kind, Anything)(**keywords)
+
+
+def _taken_apart(hint: Any) -> tuple[list[Any], list[Any]]:
+    """The types and the words of a hint, without None; nested `Annotated` and unions are laid flat."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        kinds, marks = _taken_apart(hint.__origin__)
+        return kinds, [*hint.__metadata__, *marks]
+    if origin in (Union, UnionType):
+        kinds, marks = [], []
+        for each in get_args(hint):
+            if each is not type(None):
+                inner, words_of = _taken_apart(each)
+                kinds += inner
+                marks += words_of
+        return kinds, marks
+    return [hint], []
