@@ -103,7 +103,7 @@ def field(
         identity: It is part of the URL, not of the body.
         owned: The server decides it; clients never send it and it cannot be assigned.
         required: A file without it is refused.
-        service: The value that the control plane fills in when the client said none.
+        service: The value that the control plane fills in when the client said none; a class is made.
         check: An attrs validator, also run on assignment; None always passes.
         convert: Applied on construction and assignment; None stays None.
         eq: Whether it takes part in comparison.
@@ -227,3 +227,18 @@ def changed(entity: _E, **values: Any) -> _E:
     copy = attrs.evolve(entity, **values)
     copy._unknown = entity._unknown  # noqa: SLF001 (its own class's state)
     return copy
+
+
+def filled(entity: _E) -> _E:
+    """`entity` with the service's defaults where nothing was said, in its parts as well."""
+    values: dict[str, Any] = {}
+    for attribute in attrs.fields(type(entity)):
+        value = now = getattr(entity, attribute.name)
+        default = spec_of(attribute).service
+        if value is None and default is not None:
+            value = default() if callable(default) else default
+        if isinstance(value, Entity):
+            value = filled(value)
+        if value is not now:
+            values[attribute.name] = value
+    return changed(entity, **values) if values else entity

@@ -13,6 +13,7 @@ from modelport.entities.names import resource_name
 from modelport.entities.settings import (
     CodeConfiguration,
     DataCollector,
+    DefaultScaleSettings,
     OnlineRequestSettings,
     OnlineScaleSettings,
     ProbeSettings,
@@ -64,22 +65,22 @@ class OnlineDeployment(Entity):
     instance_type: str | None = field()
     """Size of the machine, `Standard_DS3_v2`; recorded, not acted on, where there are no machines to choose from."""
 
-    instance_count: int | None = field(wire="/sku.capacity", check=ge(0))
+    instance_count: int | None = field(wire="/sku.capacity", service=1, check=ge(0))
     """How many replicas."""
 
     app_insights_enabled: bool | None = field(False)
     """Whether telemetry goes to Application Insights."""
 
-    scale_settings: OnlineScaleSettings | None = field()
+    scale_settings: OnlineScaleSettings | None = field(service=DefaultScaleSettings)
     """How the number of instances is decided; the service's default is to keep it."""
 
-    request_settings: OnlineRequestSettings | None = field()
+    request_settings: OnlineRequestSettings | None = field(service=OnlineRequestSettings)
     """How long and how many."""
 
-    liveness_probe: ProbeSettings | None = field()
+    liveness_probe: ProbeSettings | None = field(service=ProbeSettings)
     """When a replica is restarted."""
 
-    readiness_probe: ProbeSettings | None = field()
+    readiness_probe: ProbeSettings | None = field(service=ProbeSettings)
     """When a replica gets requests."""
 
     model_mount_path: str | None = field()
@@ -156,7 +157,9 @@ class KubernetesOnlineDeployment(OnlineDeployment):
 
     variant = ("kubernetes", "Kubernetes")
 
-    resources: ResourceRequirementsSettings | None = field(wire="containerResourceRequirements")
+    resources: ResourceRequirementsSettings | None = field(
+        wire="containerResourceRequirements", service=ResourceRequirementsSettings
+    )
     """What each instance gets at least, and at most."""
 
 

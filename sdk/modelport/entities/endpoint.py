@@ -89,10 +89,10 @@ class OnlineEndpoint(Entity):
     location: str | None = field(wire="/location")
     """Region; the workspace's is sent in its place, as Azure's SDK does."""
 
-    traffic: Traffic | None = field(convert=traffic_rules)
+    traffic: Traffic | None = field(convert=traffic_rules, service=dict)
     """Percent of the requests for each deployment, 0 or 100 in all. None keeps what is there, `{}` clears it."""
 
-    mirror_traffic: Traffic | None = field(convert=traffic_rules)
+    mirror_traffic: Traffic | None = field(convert=traffic_rules, service=dict)
     """Percent of the requests that one deployment sees a copy of, at most 50. None keeps, `{}` clears."""
 
     identity: IdentityConfiguration | None = field(factory=IdentityConfiguration, wire="/identity")
@@ -149,7 +149,7 @@ class ManagedOnlineEndpoint(OnlineEndpoint):
 
     variant = ("managed", "Managed")
 
-    public_network_access: Annotated[str, ACCESS] | None = field(convert=ACCESS.python)
+    public_network_access: Annotated[str, ACCESS] | None = field(service="enabled", convert=ACCESS.python)
     """`enabled` or `disabled`; the service's default is enabled."""
 
 

@@ -29,15 +29,15 @@ _ALWAYS_ON_WIRE = ("name", "type", "etag")
 class EntitySchema(Schema):
     """The schema of one entity class for one face; `schema_of` makes them."""
 
-    kind: type[Entity]
-    face: Face
-    places: Mapping[str, tuple[str, ...]]
+    _kind: type[Entity]
+    _face: Face
+    _places: Mapping[str, tuple[str, ...]]
     """Attribute to its place in the document."""
 
-    names: Mapping[str, str]
+    _names: Mapping[str, str]
     """Of files: every accepted key to its attribute."""
 
-    owned: frozenset[str]
+    _owned: frozenset[str]
     """Attributes that files may contain, because a tool printed them, and that say nothing."""
 
     class Meta:
@@ -50,39 +50,39 @@ class EntitySchema(Schema):
         """Lay the document flat: what it says, by attribute."""
         if not isinstance(document, Mapping):
             raise ValidationError(f"Expected a mapping, found {document!r}.")
-        if self.face is Face.YAML:
-            return {self.names[key]: value for key, value in document.items() if key in self.names and value is not None}
+        if self._face is Face.YAML:
+            return {self._names[key]: value for key, value in document.items() if key in self._names and value is not None}
         rest = deepcopy(dict(document))
-        said = dict(_identity(self.kind, rest))
-        for attribute, place in self.places.items():
+        said = dict(_identity(self._kind, rest))
+        for attribute, place in self._places.items():
             value = _take(rest, place)
             if value is not None:
                 said[attribute] = value
-        _forget(self.kind, rest)
+        _forget(self._kind, rest)
         said[_REST] = rest
         return said
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def no_unknown_keys(self, _data: Any, document: Any, **_: Any) -> None:
         """A key that no field has is a mistake in a file. On the wire it is news, and is kept."""
-        if self.face is not Face.YAML or not isinstance(document, Mapping):
+        if self._face is not Face.YAML or not isinstance(document, Mapping):
             return
-        strange = [key for key in document if key not in self.names and key not in _ALWAYS_IN_FILES | self.owned]
+        strange = [key for key in document if key not in self._names and key not in _ALWAYS_IN_FILES | self._owned]
         if strange:
             raise ValidationError({str(key): [f"Unknown field.{self.hint(str(key))}"] for key in strange})
 
     def hint(self, key: str) -> str:
         """What else the writer may have meant."""
-        if self.kind.__name__ == "Environment" and key in ("channels", "dependencies"):
+        if self._kind.__name__ == "Environment" and key in ("channels", "dependencies"):
             return " That belongs into a conda file: name it in conda_file."
-        return nearest(key, list(self.names))
+        return nearest(key, list(self._names))
 
     @post_load
     def made(self, said: dict[str, Any], **_: Any) -> Entity:
         """The entity."""
         rest = said.pop(_REST, {})
         try:
-            entity = self.kind(**said)
+            entity = self._kind(**said)
         except ValidationException as error:
             raise ValidationError({error.target or "_schema": [error.message]}) from error
         entity._unknown = rest  # noqa: SLF001 (the one writer of it)
@@ -92,15 +92,15 @@ class EntitySchema(Schema):
     def built_up(self, said: dict[str, Any], entity: Entity, **_: Any) -> dict[str, Any]:
         """Put what was said where the document has it."""
         document: dict[str, Any] = {}
-        if self.face is Face.YAML:
-            if self.kind.variants and self.kind.variants.file and self.kind.variant:
-                document[self.kind.variants.file] = self.kind.variant[0]
+        if self._face is Face.YAML:
+            if self._kind.variants and self._kind.variants.file and self._kind.variant:
+                document[self._kind.variants.file] = self._kind.variant[0]
             return document | {name: value for name, value in said.items() if value is not None}
         document = deepcopy(entity._unknown)  # noqa: SLF001 (its one reader)
         for attribute, value in said.items():
             if value is not None:
-                _put(document, self.places[attribute], value)
-        for place, value in _fixed(self.kind).items():
+                _put(document, self._places[attribute], value)
+        for place, value in _fixed(self._kind).items():
             _put(document, place, value)
         return document
 
@@ -132,7 +132,7 @@ def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
         fields |= _identity_fields(kind)
         fields[_REST] = ma.Raw(load_only=True)
     made = type(f"{kind.__name__}{face.name}", (EntitySchema,), {
-        "kind": kind, "face": face, "places": places, "names": names, "owned": frozenset(owned), **fields,
+        "_kind": kind, "_face": face, "_places": places, "_names": names, "_owned": frozenset(owned), **fields,
     })  # fmt: skip
     schema: EntitySchema = made()
     return schema

@@ -38,19 +38,6 @@ def dump(entity: Entity, face: Face) -> dict[str, Any]:
     return build.write(entity, face)
 
 
-def defaults(kind: type[Entity], document: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    What the service fills in where a request said nothing, by attribute.
-
-    Nested settings that are absent get all of theirs; those that are there get what is missing.
-    """
-    found = {}
-    for attribute, spec, _ in kind.fields():
-        if spec.service is not None and attribute.name not in document:
-            found[attribute.name] = spec.service
-    return found
-
-
 def refusal(messages: Any) -> ValidationException:
     """One error for everything that marshmallow found."""
     problems = list(_flat(messages))
@@ -71,4 +58,4 @@ def _flat(messages: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, str(messages)
 
 
-__all__ = ["Face", "defaults", "dump", "load", "refusal"]
+__all__ = ["Face", "dump", "load", "refusal"]

@@ -1,0 +1,123 @@
+"""The commands. Each says what it does in its help, which `modelport --help` shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelport import __version__
+from modelport.client import MLClient
+from modelport.cli import server as background
+from modelport.errors import ModelportError
+from modelport.transports import launch
+
+_home = click.option(
+    "--home", type=click.Path(path_type=Path), default=None, help="The workspace's folder [MODELPORT_HOME, ~/.modelport]."
+)
+
+
+class _Group(click.Group):
+    """Our errors are sentences for people, not tracebacks."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except ModelportError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="modelport")
+def modelport() -> None:
+    """Azure ML's online endpoints on this machine."""
+
+
+@modelport.command()
+@_home
+def up(home: Path | None) -> None:
+    """Start the background server, which brings the endpoints back."""
+    server = launch.find_or_start(_folder(home))
+    click.echo(f"Modelport {server.version} is up: process {server.pid}, {server.url}")
+
+
+@modelport.command()
+@_home
+def down(home: Path | None) -> None:
+    """End the background server with all replicas. Endpoints are remembered for the next `up`."""
+    folder = _folder(home)
+    found = launch.find(folder)
+    if found is None:
+        if not launch.left_running(folder):
+            click.echo("Modelport is not up.")
+            return
+        found = launch.find_or_start(folder)  # a server that died left replicas; the next one can end them
+    launch.stop(found, replicas=True)
+    click.echo("Modelport is down.")
+
+
+@modelport.command()
+@_home
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(home: Path | None, as_json: bool) -> None:
+    """Show whether the server is up, and the endpoints with their traffic."""
+    folder = _folder(home)
+    found = launch.find(folder)
+    if found is None:
+        left = launch.left_running(folder)
+        said = {"up": False, "home": str(folder), "left_running": left}
+        text = "Modelport is not up."
+        if left:
+            text += (
+                f" Its server died, and {len(left)} processes serve on with nobody to restart them: "
+                "run `modelport up` to manage them again, or `modelport down` to end them."
+            )
+        click.echo(json.dumps(said) if as_json else text)
+        return
+    client = MLClient.local(home=folder)
+    endpoints = [_about(client, each) for each in client.online_endpoints.list()]
+    said = {"up": True, "home": str(folder), "url": found.url, "pid": found.pid, "version": found.version}
+    if as_json:
+        click.echo(json.dumps({**said, "endpoints": endpoints}))
+        return
+    click.echo(f"Modelport {found.version} is up: process {found.pid}, {found.url}, '{folder}'")
+    for each in endpoints:
+        click.echo(f"  {each['name']}: {each['state']}  {each['scoring_uri']}")
+        for deployment in each["deployments"]:
+            click.echo(
+                f"    {deployment['name']}: {deployment['state']}, {deployment['instances']} instances, "
+                f"{deployment['traffic']}% of the traffic"
+            )
+
+
+@modelport.command(hidden=True)
+@_home
+@click.option("--backend", default="process")
+def serve(home: Path | None, backend: str) -> None:
+    """Be the background server. Clients run this; `up` does it for people."""
+    background.serve(_folder(home), backend)
+
+
+def _folder(home: Path | None) -> Path:
+    return (home or launch.home_folder()).expanduser().resolve()
+
+
+def _about(client: MLClient, endpoint: Any) -> dict[str, Any]:
+    deployments = client.online_deployments.list(endpoint.name)
+    return {
+        "name": endpoint.name,
+        "state": endpoint.provisioning_state,
+        "scoring_uri": endpoint.scoring_uri,
+        "deployments": [
+            {
+                "name": each.name,
+                "state": each.provisioning_state,
+                "instances": each.instance_count,
+                "traffic": (endpoint.traffic or {}).get(each.name, 0),
+            }
+            for each in deployments
+        ],
+    }

@@ -1,0 +1,120 @@
+"""
+The background server's process.
+
+It holds a workspace open, listens on loopback, and writes down where, for clients
+of the same user. When it dies, replicas and the gateway serve on; the next one
+adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from modelport import __version__
+from modelport.controlplane import store
+from modelport.controlplane.http import application
+from modelport.controlplane.workspace import LocalWorkspace
+from modelport.errors import LocalServerError
+
+logger = logging.getLogger(__name__)
+
+_LOG_BYTES = 5_000_000
+_LOG_FILES = 3
+_FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
+
+
+def serve(home: Path, backend: str) -> None:
+    """
+    Run the server of the workspace in `home` until it is told to shut down.
+
+    SIGTERM and SIGINT end the server only; what it runs serves on.
+
+    Raises:
+        errors.LocalServerError: The workspace cannot be opened, or another server has it.
+    """
+    home = home.expanduser().resolve()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock(home):
+        _log_to(home / "logs")
+        workspace = LocalWorkspace(home, backend=backend)
+        stop = False
+        try:
+            stop = asyncio.run(_listen(home, workspace))
+        finally:
+            (home / "server.json").unlink(missing_ok=True)
+            workspace.close(stop=stop)
+            logger.info("The server ended; %s", "its replicas too" if stop else "its replicas serve on")
+
+
+async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
+    """Answer requests until the end; whether replicas should end too."""
+    stop = False
+
+    def shut_down(replicas: bool) -> None:
+        nonlocal stop
+        stop = replicas
+        server.should_exit = True
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    token = _token(home)
+    about = {"modelport": __version__, "schema": store.SCHEMA, "pid": os.getpid(), "home": str(home)}
+    app = application(workspace.app.handle, token, about, shut_down)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    _write(home / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}))
+    logger.info("Modelport %s listens at %s for '%s'", __version__, url, home)
+    await server.serve(sockets=[listening])
+    return stop
+
+
+def _token(home: Path) -> str:
+    """The workspace's token, made once; whoever can read its file can use the server."""
+    path = home / "token"
+    if not path.exists():
+        _write(path, secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def _lock(home: Path) -> IO[str]:
+    """The lock that a workspace's one server holds while it lives."""
+    file = (home / "server.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        message = f"Another server has the workspace '{home}'. Use it, or end it with `modelport down`."
+        raise LocalServerError(message) from error
+    return file
+
+
+def _log_to(folder: Path) -> None:
+    """Log to a file that rotates; what goes wrong before this is on the standard error."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = RotatingFileHandler(folder / "server.log", maxBytes=_LOG_BYTES, backupCount=_LOG_FILES)
+    formatter = logging.Formatter(_FORMAT)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal that started it may close

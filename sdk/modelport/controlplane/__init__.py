@@ -1,0 +1,1 @@
+"""The resource manager: what Azure Resource Manager and Azure ML's service do with endpoints, as a library."""

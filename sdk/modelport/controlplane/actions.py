@@ -1,0 +1,144 @@
+"""
+What can be asked of a resource by POST.
+
+An action is a function in the table at the end: it gets the control plane's parts,
+the resource and the request's body, and returns the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from modelport.arm.messages import Request, Response
+from modelport.backends.base import Backend
+from modelport.controlplane import auth
+from modelport.controlplane.blobs import Blobs
+from modelport.controlplane.jobs import Jobs
+from modelport.controlplane.store import Resource, Store
+from modelport.errors import ResourceNotFoundError, ValidationException
+
+_CONTAINERS = {"inferenceserver": False, "storageinitializer": True}
+_MOST_LINES = 5000
+
+
+@frozen
+class Parts:
+    """What actions work with."""
+
+    store: Store
+    jobs: Jobs
+    backend: Backend
+    blobs: Blobs
+    clock: Callable[[], float]
+
+
+def list_keys(_parts: Parts, resource: Resource, _request: Request) -> Response:
+    """`{"primaryKey", "secondaryKey"}`."""
+    _must_use(resource, "Key", "keys")
+    keys = resource.private["credentials"]
+    return Response(200, {"primaryKey": keys["primary"], "secondaryKey": keys["secondary"]})
+
+
+def regenerate_keys(parts: Parts, resource: Resource, request: Request) -> Response:
+    """
+    Make a new key; the gateway knows it, and no longer the old one, when this returns.
+
+    Azure's SDK sends the *present* key as `keyValue`, so what it says is not used.
+    """
+    _must_use(resource, "Key", "keys")
+    said = str(_body(request).get("keyType", "")).lower()
+    if said not in ("primary", "secondary"):
+        raise ValidationException("Key type must be 'primary' or 'secondary'.", target="keyType")
+    with parts.store.writing() as transaction:
+        there = transaction.get(resource.place) or resource
+        credentials = {**there.private["credentials"], said: auth.new_key()}
+        transaction.put(attrs.evolve(there, private={**there.private, "credentials": credentials}))
+    parts.jobs.route()
+    return Response(200)
+
+
+def token(parts: Parts, resource: Resource, _request: Request) -> Response:
+    """`{"accessToken", "expiryTimeUtc", "refreshAfterTimeUtc", "tokenType"}`, times in seconds since 1970."""
+    _must_use(resource, "AMLToken", "tokens")
+    return Response(200, auth.token(resource.private["credentials"], parts.clock()))
+
+
+def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
+    """`{"content"}`: the last lines of the replicas, or, for StorageInitializer, what the last operation said."""
+    body = _body(request)
+    said = str(body.get("containerType") or "InferenceServer")
+    storage = _CONTAINERS.get(said.lower().replace("-", ""))
+    tail = body.get("tail") or _MOST_LINES
+    if storage is None or isinstance(tail, bool) or not isinstance(tail, int) or tail < 1:
+        raise ValidationException(
+            f"getLogs takes containerType InferenceServer or StorageInitializer and tail of at least 1, not {said!r} "
+            f"and {tail!r}."
+        )
+    if storage:
+        with parts.store.reading() as transaction:
+            operation = transaction.latest(resource.place)
+        lines = list(operation.messages) if operation else []
+        if operation and operation.fault:
+            lines += str(operation.fault["message"]).splitlines()
+        return Response(200, {"content": "\n".join(lines[-tail:])})
+    serving = resource.private.get("serving")
+    return Response(200, {"content": parts.backend.logs(serving["id"], tail) if serving else ""})
+
+
+def start_pending_upload(parts: Parts, place: str, request: Request) -> Response:
+    """Where the files of an asset that is not there yet can be put."""
+    url = parts.blobs.begin()
+    return Response(
+        200,
+        {
+            "pendingUploadId": place,
+            "pendingUploadType": "TemporaryBlobReference",
+            "blobReferenceForConsumption": {
+                "blobUri": f"{request.base_url}{url}",
+                "storageAccountArmId": None,
+                "credential": {"credentialType": "SAS", "sasUri": f"{request.base_url}{url}"},
+            },
+        },
+    )
+
+
+def _must_use(resource: Resource, mode: str, what: str) -> None:
+    if resource.body["properties"]["authMode"] != mode:
+        name = resource.place.rpartition("/")[2]
+        raise ValidationException(f"Endpoint '{name}' does not use {what} for authentication.", target="authMode")
+
+
+def _body(request: Request) -> Mapping[str, Any]:
+    return request.body if isinstance(request.body, Mapping) else {}
+
+
+Action = Callable[[Parts, Resource, Request], Response]
+
+ACTIONS: Mapping[tuple[str, str], Action] = {
+    ("onlineEndpoints/{name}", "listkeys"): list_keys,
+    ("onlineEndpoints/{name}", "regeneratekeys"): regenerate_keys,
+    ("onlineEndpoints/{name}", "token"): token,
+    ("onlineEndpoints/{endpoint_name}/deployments/{name}", "getlogs"): get_logs,
+}
+
+
+def act(parts: Parts, kind: str, place: str, action: str, request: Request) -> Response:
+    """
+    Answer a POST.
+
+    Raises:
+        errors.ResourceNotFoundError: There is no such resource, or no such action.
+    """
+    if action.lower() == "startpendingupload":
+        return start_pending_upload(parts, place, request)
+    run = ACTIONS.get((kind, action.lower()))
+    if run is None:
+        raise ResourceNotFoundError(f"There is no action '{action}' for '{place}'.")
+    resource = parts.store.get(place)
+    if resource is None:
+        raise ResourceNotFoundError(f"'{place}' does not exist.")
+    return run(parts, resource, request)

@@ -1,0 +1,433 @@
+"""
+The control plane: one function from a request to a response.
+
+It is the resource manager of Azure without the socket. `http` puts a socket before
+it; tests and `modelport.testing` call it in their own process, so that every test
+exercises the wire format. The verbs are the same for every kind of resource: what
+differs between kinds is in `rules`, and what takes time is in `jobs`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+import attrs
+
+from modelport.arm import faults, ids
+from modelport.arm.messages import Request, Response
+from modelport.backends.base import Backend
+from modelport.builds.base import Builder
+from modelport.controlplane import actions, auth
+from modelport.controlplane.blobs import Blobs
+from modelport.controlplane.home import Home
+from modelport.controlplane.jobs import Jobs
+from modelport.controlplane.rules import Rules, loaded
+from modelport.controlplane.store import Operation, Resource, Store, Transaction
+from modelport.entities import Code, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
+from modelport.entities.base import changed
+from modelport.errors import (
+    ModelportError,
+    OperationInProgress,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ValidationException,
+)
+from modelport.gateway.runner import Gateway
+from modelport.schema import faces
+from modelport.schema.faces import Face
+
+logger = logging.getLogger(__name__)
+
+KINDS: tuple[type[Entity], ...] = (OnlineEndpoint, OnlineDeployment, Model, Environment, Code)
+LOCATION = "local"
+_PAGE = 100
+_POLL_MILLISECONDS = "50"
+_OPERATION = re.compile(r"(?P<way>operationsStatus|operationResults)/(?P<id>[0-9a-f]+)", re.IGNORECASE)
+
+
+def _pattern(place: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", place), re.IGNORECASE)
+
+
+class _Route:
+    """What the URLs of one kind of resource look like."""
+
+    def __init__(self, kind: type[Entity]) -> None:
+        assert kind.place
+        self.kind, self.place = kind, kind.place
+        self.item = _pattern(kind.place)
+        self.action = _pattern(f"{kind.place}/(?P<action>[A-Za-z]+)")
+        self.collection = _pattern(kind.place.rpartition("/")[0])
+        self.versioned = "{version}" in kind.place
+        container = kind.place.partition("/versions")[0]
+        self.container = _pattern(container) if self.versioned else None
+        self.containers = _pattern(container.rpartition("/")[0]) if self.versioned else None
+
+
+class App:
+    """A workspace's resource manager."""
+
+    def __init__(
+        self,
+        home: Home,
+        backend: Backend,
+        gateway: Gateway,
+        builder: Builder,
+        *,
+        workspace: ids.WorkspaceId = ids.LOCAL_WORKSPACE,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        """
+        Make the control plane of the workspace in `home`; `start` brings it to life.
+
+        Raises:
+            errors.LocalServerError: A newer Modelport wrote the state.
+        """
+        self._workspace, self._clock, self._new_id = workspace, clock, new_id
+        self._store = Store(home.state, new_id)
+        self._blobs = Blobs(home.blobs)
+        self._gateway = gateway
+        self._rules = Rules(workspace, self._blobs, builder)
+        self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock)
+        self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, clock)
+        self._routes = [_Route(kind) for kind in KINDS]
+
+    def start(self) -> None:
+        """Take up where the last one stopped: adopt what runs, go on with what had not ended."""
+        self._jobs.start()
+
+    def close(self, *, stop: bool = False) -> None:
+        """End its threads; with `stop` also every replica and the gateway. Endpoints are remembered."""
+        self._jobs.close(stop=stop)
+        self._parts.backend.close()
+        if stop:
+            self._gateway.stop()
+        else:
+            self._gateway.close()
+        self._store.close()
+
+    def handle(self, request: Request) -> Response:
+        """The answer to a request; every error is an answer."""
+        try:
+            return self._handle(request)
+        except ModelportError as error:
+            return faults.response_of(error)
+        except Exception as error:
+            logger.exception("%s %s raised", request.method, request.path)
+            return faults.response_of(ModelportError(f"{type(error).__name__}: {error}"))
+
+    # Which request it is
+
+    def _handle(self, request: Request) -> Response:
+        if request.path.startswith("/blobs/"):
+            return self._blob(request)
+        found = ids.parted(request.path)
+        if found is None or str(found[0]).lower() != str(self._workspace).lower():
+            raise ResourceNotFoundError(
+                f"'{request.path}' is not in this workspace, whose URLs start with '{self._workspace}'."
+            )
+        rest = found[1]
+        if not rest and request.method == "GET":
+            return Response(200, self._about_workspace())
+        operation = _OPERATION.fullmatch(rest)
+        if operation and request.method == "GET":
+            return self._operation(operation["id"], request, result=operation["way"].lower() == "operationresults")
+        for route in self._routes:
+            answer = self._try(route, rest, request)
+            if answer is not None:
+                return answer
+        raise ResourceNotFoundError(f"There is nothing to {request.method} at '{rest}'.")
+
+    def _try(self, route: _Route, rest: str, request: Request) -> Response | None:
+        """The answer, when the URL is one of this kind's."""
+        if item := route.item.fullmatch(rest):
+            names = {name: value if route.versioned else value.lower() for name, value in item.groupdict().items()}
+            return self._item(route, ids.place_of(route.kind, names), request)
+        if request.method == "GET":
+            if route.collection.fullmatch(rest):
+                return self._list(route, rest, request)
+            if route.containers and route.containers.fullmatch(rest):
+                return self._list_containers(rest, request)
+            if route.container and route.container.fullmatch(rest):
+                return Response(200, self._container(rest))
+        action = route.action.fullmatch(rest) if request.method == "POST" else None
+        if action:
+            place = rest.rpartition("/")[0]
+            return actions.act(self._parts, route.place, place, action["action"], request)
+        return None
+
+    def _item(self, route: _Route, place: str, request: Request) -> Response | None:
+        if request.method == "GET":
+            resource = self._must_get(place)
+            return Response(200, self._shown(resource), {"etag": f'"{resource.etag}"'})
+        if request.method in ("PUT", "PATCH"):
+            return self._put(route, place, request)
+        if request.method == "DELETE":
+            return self._delete(route, place, request)
+        return None
+
+    # Reading
+
+    def _must_get(self, place: str) -> Resource:
+        resource = self._store.get(place)
+        if resource is None:
+            raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+        return resource
+
+    def _shown(self, resource: Resource) -> dict[str, Any]:
+        """A record as it is answered: the gateway's address may have changed since it was stored."""
+        body = deepcopy(resource.body)
+        if resource.collection == "onlineEndpoints":
+            name = resource.place.rpartition("/")[2]
+            body["properties"]["scoringUri"] = self._gateway.scoring_uri(name)
+            body["properties"]["swaggerUri"] = self._gateway.openapi_uri(name)
+        return body
+
+    def _list(self, route: _Route, collection: str, request: Request) -> Response:
+        with self._store.reading() as transaction:
+            if not route.versioned and "/" in collection and transaction.get(collection.rpartition("/")[0]) is None:
+                raise ResourceNotFoundError(f"{_called(collection.rpartition('/')[0])} does not exist.")
+            found = transaction.list(collection)
+        return self._page([self._shown(each) for each in found], request)
+
+    def _list_containers(self, collection: str, request: Request) -> Response:
+        with self._store.reading() as transaction:
+            names = {each.place.split("/")[1]: None for each in transaction.list(collection, below=True)}
+        return self._page([self._container(f"{collection}/{name}") for name in names], request)
+
+    def _container(self, place: str) -> dict[str, Any]:
+        with self._store.reading() as transaction:
+            versions = transaction.list(f"{place}/versions")
+        if not versions:
+            raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+        numbers = [each.place.rpartition("/")[2] for each in versions]
+        highest = max((int(number) for number in numbers if number.isdigit()), default=0)
+        archived = all(each.body["properties"].get("isArchived") for each in versions)
+        return {
+            "id": f"{self._workspace}/{place}",
+            "name": place.rpartition("/")[2],
+            "properties": {
+                "latestVersion": numbers[-1],
+                "nextVersion": str(highest + 1),
+                "isArchived": archived,
+                "tags": {},
+                "properties": {},
+            },
+        }
+
+    def _page(self, bodies: list[dict[str, Any]], request: Request) -> Response:
+        """One page, with the URL of the next where there is one."""
+        query = {name.lower(): value for name, value in request.query.items()}
+        view = query.get("listviewtype", "ActiveOnly").lower()
+        if view != "all":
+            bodies = [each for each in bodies if bool(each["properties"].get("isArchived")) == (view == "archivedonly")]
+        if "desc" in query.get("$orderby", "").lower():
+            bodies.reverse()
+        size, skip = (_count(query.get(name), name, least) for name, least in (("$top", 1), ("$skip", 0)))
+        size, skip = size or _count(query.get("count"), "count", 1) or _PAGE, skip or 0
+        answer: dict[str, Any] = {"value": bodies[skip : skip + size]}
+        if skip + size < len(bodies):
+            following = {**{k: v for k, v in request.query.items() if k.lower() != "$skip"}, "$skip": str(skip + size)}
+            answer["nextLink"] = f"{request.base_url}{request.path}?{urlencode(following)}"
+        return Response(200, answer)
+
+    def _operation(self, identifier: str, request: Request, *, result: bool) -> Response:
+        with self._store.reading() as transaction:
+            operation = transaction.operation(identifier)
+        if operation is None:
+            raise ResourceNotFoundError(f"Operation '{identifier}' does not exist.")
+        body: dict[str, Any] = {
+            "id": f"{self._workspace}/operationsStatus/{operation.id}",
+            "name": operation.id,
+            "status": operation.status,
+            "properties": {"messages": list(operation.messages)},
+        }
+        if operation.fault:
+            body["error"] = operation.fault
+        running = operation.status == "InProgress"
+        headers = {"x-ms-retry-after-ms": _POLL_MILLISECONDS} if running else {}
+        if not result:
+            return Response(200, body, headers)
+        if running:
+            return Response(202, body, {**headers, "location": f"{request.base_url}{request.path}"})
+        return Response(204) if operation.status == "Succeeded" else Response(409, body)
+
+    def _about_workspace(self) -> dict[str, Any]:
+        return {
+            "id": str(self._workspace),
+            "name": self._workspace.name,
+            "type": f"{ids.PROVIDER}/workspaces",
+            "location": LOCATION,
+            "properties": {"friendlyName": self._workspace.name, "provisioningState": "Succeeded"},
+        }
+
+    # Writing
+
+    def _put(self, route: _Route, place: str, request: Request) -> Response:
+        if not isinstance(request.body, Mapping):
+            raise ValidationException(f"The body of {request.method} {place} must be a JSON object.")
+        lasting = not route.versioned
+        with self._store.writing() as transaction:
+            have = transaction.get(place)
+            self._guard(transaction, place, have, request)
+            if have is None and request.method == "PATCH":
+                raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+            want = self._wanted(route, place, request, have)
+            accepted = self._rules.accepted(transaction, want, have)
+            state = ("Updating" if have else "Creating") if lasting else "Succeeded"
+            body = self._record(accepted, place, state, have)
+            private = have.private if have else self._fresh(route)
+            stored = transaction.put(Resource(place, body, private))
+            operation = Operation(self._new_id(), stored.place, "put")
+            if lasting:
+                transaction.begin(operation)
+        headers = {"etag": f'"{stored.etag}"'}
+        if lasting:
+            headers |= {
+                "azure-asyncoperation": f"{request.base_url}{self._workspace}/operationsStatus/{operation.id}",
+                "x-ms-retry-after-ms": _POLL_MILLISECONDS,
+            }
+            self._jobs.begin(operation)
+        return Response(200 if have else 201, self._shown(stored), headers)
+
+    def _guard(self, transaction: Transaction, place: str, have: Resource | None, request: Request) -> None:
+        """What must hold before anything is changed: the caller's conditions, and that nobody else is at it."""
+        expected = request.headers.get("if-match")
+        if expected and expected != "*" and expected.strip('"') != (have.etag if have else None):
+            raise ResourceModifiedError(
+                f"{_called(place)} was changed since you read it. Get it, make your change again, and send that."
+            )
+        if request.headers.get("if-none-match") == "*" and have:
+            raise ResourceExistsError(f"{_called(place)} exists already.")
+        if transaction.running(place):
+            raise OperationInProgress(
+                f"Another operation on {_called(place)} has not ended. Wait for its poller, then try again.", target=place
+            )
+        if have and have.body["properties"].get("provisioningState") == "Deleting":
+            raise ResourceExistsError(f"{_called(place)} is being deleted.")
+
+    def _wanted(self, route: _Route, place: str, request: Request, have: Resource | None) -> Entity:
+        document = deepcopy(dict(request.body))
+        if request.method == "PATCH" and have:
+            whole = faces.dump(loaded(route.kind, have), Face.REQUEST)
+            document = _merged(whole, document)
+        return faces.load(route.kind, {**document, "id": f"{self._workspace}/{place}"}, Face.REQUEST)
+
+    def _record(self, accepted: Entity, place: str, state: str, have: Resource | None) -> dict[str, Any]:
+        """The document that is stored and answered."""
+        now = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat()
+        made = (have.body.get("systemData") or {}) if have else {}
+        data = {"createdAt": now, "createdBy": "modelport", "createdByType": "User"} | made
+        data |= {"lastModifiedAt": now, "lastModifiedBy": "modelport", "lastModifiedByType": "User"}
+        owned: dict[str, Any] = {"id": f"{self._workspace}/{place}", "system_data": data}
+        if isinstance(accepted, (OnlineEndpoint, OnlineDeployment)):
+            owned |= {"provisioning_state": state, "location": accepted.location or LOCATION}
+        if isinstance(accepted, OnlineEndpoint):
+            owned["kind"] = accepted.variant[1] if accepted.variant else None
+        body = faces.dump(changed(accepted, **owned), Face.RECORD)
+        collections = "/".join(place.split("/")[::2])
+        return {**body, "name": place.rpartition("/")[2], "type": f"{ids.PROVIDER}/workspaces/{collections}"}
+
+    def _fresh(self, route: _Route) -> dict[str, Any]:
+        return {"credentials": auth.new_credentials()} if route.kind is OnlineEndpoint else {}
+
+    def _delete(self, route: _Route, place: str, request: Request) -> Response:
+        with self._store.writing() as transaction:
+            have = transaction.get(place)
+            if have is None:
+                return Response(204)
+            self._guard(transaction, place, have, request)
+            if route.versioned:
+                _refuse_if_used(transaction, have)
+                transaction.delete(place)
+                return Response(200)
+            if route.kind is OnlineDeployment:
+                _refuse_if_live(transaction, have)
+            elif transaction.running(place, below=True):
+                raise OperationInProgress(
+                    f"A deployment of {_called(place)} has an operation that has not ended. Wait for it, then try again."
+                )
+            leaving = {**have.body["properties"], "provisioningState": "Deleting"}
+            transaction.put(attrs.evolve(have, body={**have.body, "properties": leaving}))
+            operation = Operation(self._new_id(), have.place, "delete")
+            transaction.begin(operation)
+        self._jobs.begin(operation)
+        location = f"{request.base_url}{self._workspace}/operationResults/{operation.id}"
+        return Response(202, None, {"location": location, "x-ms-retry-after-ms": _POLL_MILLISECONDS})
+
+    def _blob(self, request: Request) -> Response:
+        if request.method == "PUT":
+            self._blobs.write(request.path, request.content)
+            return Response(201)
+        if request.method in ("GET", "HEAD"):
+            path = self._blobs.find(request.path)
+            if path.is_file():
+                return Response(200, content=path)
+        raise ResourceNotFoundError(f"There is no file at '{request.path}'.")
+
+
+def _merged(whole: Any, patch: Any) -> Any:
+    """`whole` with `patch` applied as RFC 7396, JSON merge patch, says."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(whole) if isinstance(whole, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(merged.get(key), value)
+    return merged
+
+
+def _refuse_if_live(transaction: Transaction, deployment: Resource) -> None:
+    """Azure's rule: a deployment with live traffic stays."""
+    endpoint, _, name = deployment.place.replace("/deployments/", "\0").partition("\0")
+    there = transaction.get(endpoint)
+    properties = there.body["properties"] if there else {}
+    for key, what in (("traffic", "live"), ("mirrorTraffic", "mirrored")):
+        share = (properties.get(key) or {}).get(name.lower())
+        if share:
+            raise ResourceExistsError(
+                f"{_called(deployment.place)} has {share}% {what} traffic. Give it to another deployment, or set it to 0, "
+                "and delete it then.",
+                target=key,
+            )
+
+
+def _refuse_if_used(transaction: Transaction, asset: Resource) -> None:
+    """An asset that a deployment refers to stays: the deployment would not come up again without it."""
+    wanted = str(asset.body["id"]).lower()
+    for each in transaction.list("onlineEndpoints", below=True):
+        properties = each.body["properties"]
+        used = [properties.get("model"), properties.get("environmentId")]
+        used.append((properties.get("codeConfiguration") or {}).get("codeId"))
+        if wanted in [str(value).lower() for value in used]:
+            raise ResourceExistsError(f"{_called(asset.place)} is used by {_called(each.place)}.")
+
+
+def _count(value: str | None, name: str, least: int) -> int | None:
+    if value is None:
+        return None
+    if not value.isdigit() or int(value) < least:
+        raise ValidationException(f"The query's {name} must be a whole number of at least {least}, not '{value}'.")
+    return int(value)
+
+
+def _called(place: str) -> str:
+    """How messages name a resource: `Deployment 'blue' of 'tides'`."""
+    steps = place.split("/")
+    kinds = {"onlineendpoints": "Endpoint", "models": "Model", "environments": "Environment", "codes": "Code"}
+    first = f"{kinds.get(steps[0].lower(), steps[0])} '{steps[1]}'" if len(steps) > 1 else steps[0]
+    if len(steps) <= 3:
+        return first
+    return f"Deployment '{steps[3]}' of '{steps[1]}'" if steps[2].lower() == "deployments" else f"{first} version '{steps[3]}'"

@@ -1,0 +1,105 @@
+"""
+Where a workspace is on disk.
+
+One folder holds everything that must last (state, uploads, environments, logs);
+one short folder beside the system's temporary files holds sockets, because Unix
+socket paths may be no longer than about 107 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import psutil
+from attrs import frozen
+
+from modelport.errors import LocalServerError
+
+_LONGEST_RUNTIME = 60
+"""What a socket's path may spend on the folder; replicas and Envoy need the rest."""
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "afpfs", "fuse.sshfs", "9p", "ncpfs", "webdav", "lustre"})
+
+
+@frozen
+class Home:
+    """A workspace's folders, all for their owner alone."""
+
+    folder: Path
+    runtime: Path
+
+    @property
+    def state(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "state.db"
+
+    @property
+    def blobs(self) -> Path:
+        """What was uploaded."""
+        return self.folder / "blobs"
+
+    @property
+    def environments(self) -> Path:
+        """The cache of environments."""
+        return self.folder / "environments"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the server and of replicas."""
+        return self.folder / "logs"
+
+
+def open_home(folder: Path, environments: Path | None = None) -> Home:
+    """
+    The workspace in `folder`, made when it is not there.
+
+    Raises:
+        errors.LocalServerError: The folder is on a network file system, belongs to somebody else, or cannot be made.
+    """
+    folder = folder.expanduser().resolve()
+    _private(folder)
+    kind = _file_system(folder)
+    if kind in _NETWORK:
+        message = (
+            f"'{folder}' is on a network file system ({kind}), where SQLite's write-ahead log is not safe. "
+            "Set MODELPORT_HOME to a folder on a local disk."
+        )
+        raise LocalServerError(message)
+    home = Home(folder, _runtime(folder))
+    for each in (home.runtime, home.blobs, environments or home.environments, home.logs):
+        _private(each)
+    return home
+
+
+def _private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+        if owner == os.getuid():
+            folder.chmod(0o700)
+    except OSError as error:
+        message = f"The folder '{folder}' cannot be used: {error.strerror}. Set MODELPORT_HOME to one that can."
+        raise LocalServerError(message) from error
+    if owner != os.getuid():
+        raise LocalServerError(f"The folder '{folder}' belongs to another user. Set MODELPORT_HOME to one of your own.")
+
+
+def _runtime(folder: Path) -> Path:
+    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:10]
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    if len(str(base)) > _LONGEST_RUNTIME or not os.access(base, os.W_OK):
+        base = Path("/tmp")  # noqa: S108 (the folder in it is made 0700 and its owner is checked)
+    return base / f"modelport-{os.getuid()}-{mark}"
+
+
+def _file_system(folder: Path) -> str:
+    """Type of the file system that `folder` is on."""
+    best, kind = "", ""
+    for part in psutil.disk_partitions(all=True):
+        mount = part.mountpoint.rstrip("/") + "/"
+        if f"{folder}/".startswith(mount) and len(mount) >= len(best):
+            best, kind = mount, part.fstype
+    return kind

@@ -1,0 +1,104 @@
+"""
+The control plane's skin: requests from a socket to `App.handle`, and its answers back.
+
+Nothing is decided here but who may come in: whoever has the token of the 0600 file
+in the workspace's folder.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as Incoming
+from starlette.responses import FileResponse
+from starlette.responses import Response as Outgoing
+from starlette.routing import Route
+
+from modelport.arm import faults
+from modelport.arm.messages import Request, Response
+from modelport.errors import ClientAuthenticationError, ValidationException
+
+logger = logging.getLogger(__name__)
+
+_METHODS = ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"]
+_LARGEST_BODY = 16 << 20
+"""Bytes of a JSON document; files have no limit."""
+
+
+def application(
+    handle: Callable[[Request], Response], token: str, about: dict[str, Any], shut_down: Callable[[bool], None]
+) -> Starlette:
+    """
+    The ASGI application before a control plane.
+
+    Args:
+        handle: `App.handle`.
+        token: What callers must send as `Authorization: Bearer`.
+        about: What `GET /` answers, without a token: versions, for clients that look who is there.
+        shut_down: What `POST /shutdown?stop=true|false` calls; with true, replicas and the gateway end too.
+    """
+
+    async def who(_request: Incoming) -> Outgoing:
+        return _outgoing(Response(200, about))
+
+    async def serve(incoming: Incoming) -> Outgoing:
+        said = incoming.headers.get("authorization", "")
+        if not hmac.compare_digest(said.encode(), f"Bearer {token}".encode()):
+            message = "This server wants the token of its workspace's 0600 file; MLClient.local() sends it."
+            return _outgoing(faults.response_of(ClientAuthenticationError(message)))
+        try:
+            if incoming.url.path == "/shutdown" and incoming.method == "POST":
+                shut_down(incoming.query_params.get("stop") == "true")
+                return Outgoing(status_code=202)
+            request = await _request(incoming)
+        except ValidationException as error:
+            return _outgoing(faults.response_of(error))
+        return _outgoing(await run_in_threadpool(handle, request))
+
+    return Starlette(routes=[Route("/", who), Route("/{path:path}", serve, methods=_METHODS)])
+
+
+async def _request(incoming: Incoming) -> Request:
+    path = incoming.scope["raw_path"].decode("ascii")  # as `arm.messages` has it: still percent-encoded
+    values: dict[str, Any] = {
+        "method": incoming.method,
+        "path": path,
+        "query": dict(incoming.query_params),
+        "headers": dict(incoming.headers),
+        "base_url": f"{incoming.url.scheme}://{incoming.url.netloc}",
+    }
+    if path.startswith("/blobs/"):
+        return Request(**values, content=_pieces(incoming.stream()) if incoming.method == "PUT" else None)
+    text = await incoming.body()
+    if len(text) > _LARGEST_BODY:
+        raise ValidationException(f"The body has {len(text)} bytes; a JSON document may have {_LARGEST_BODY}.")
+    try:
+        return Request(**values, body=json.loads(text) if text else None)
+    except ValueError as error:
+        raise ValidationException(f"The body is not JSON: {error}.") from error
+
+
+def _pieces(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
+    """The stream as the control plane's thread reads it."""
+
+    async def following() -> bytes | None:
+        return await anext(stream, None)
+
+    while (piece := anyio.from_thread.run(following)) is not None:
+        yield piece
+
+
+def _outgoing(response: Response) -> Outgoing:
+    headers = dict(response.headers)
+    if response.content is not None:
+        return FileResponse(response.content, response.status, headers)
+    if response.body is None:
+        return Outgoing(status_code=response.status, headers=headers)
+    return Outgoing(json.dumps(response.body), response.status, headers, media_type="application/json")

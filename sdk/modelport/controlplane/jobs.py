@@ -1,0 +1,342 @@
+"""
+What operations do after they were accepted.
+
+A job may be run again from its start: the server may die at any point and, when it
+comes back, takes up every operation that has not ended. So each step is one that
+finds its work done already, and the id of a new revision comes from the operation.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import attrs
+
+from modelport import errors
+from modelport.arm import faults
+from modelport.backends.base import Backend, Failure, Replica, Revision
+from modelport.builds.base import Builder
+from modelport.controlplane import auth, plan
+from modelport.controlplane.lanes import Lanes
+from modelport.controlplane.rules import Rules, conda_of, loaded
+from modelport.controlplane.store import Operation, Resource, Store, Transaction
+from modelport.entities import OnlineDeployment, OnlineEndpoint
+from modelport.errors import DeploymentFailed, ModelportError, OperationCanceled
+from modelport.gateway import routes
+from modelport.gateway.runner import Gateway
+
+logger = logging.getLogger(__name__)
+
+_POLL = 0.05
+_MOST_ENDS = 3
+"""How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
+
+_SETTLED = 5.0
+"""Seconds that adopted replicas get to show that they are ready before the gateway is told without them."""
+
+
+class Jobs:
+    """Runs operations, and keeps the gateway's routes as the workspace says."""
+
+    def __init__(
+        self,
+        store: Store,
+        rules: Rules,
+        backend: Backend,
+        gateway: Gateway,
+        builder: Builder,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._rules, self._backend = store, rules, backend
+        self._gateway, self._builder, self._clock = gateway, builder, clock
+        self._lanes = Lanes()
+        self._routing = threading.RLock()
+        self._changed = threading.Condition()
+        self._recovering = False
+        self._closing = threading.Event()
+        backend.changed = self._replicas_changed
+
+    # What the rest of the control plane calls
+
+    def start(self) -> None:
+        """
+        Take up where the last server stopped.
+
+        Serving replicas are adopted or started, those that nobody needs are ended, operations that had not ended
+        go on. The gateway's routes are left alone until adopted replicas have shown that they are ready.
+        """
+        adopted = self._gateway.start()
+        self._recovering = True
+        serving = [revision for each in self._deployments() if (revision := _serving(each))]
+        for revision in serving:
+            self._backend.apply(revision)
+        running = self._running()
+        if adopted:
+            wanted = [each.id for each in serving if each.instances]
+            self._wait(lambda: all(self._ready(each) for each in wanted), _SETTLED)
+        self._recovering = False
+        self.route()
+        needed = {each.id for each in serving} | {_revision_id(each) for each in running}
+        for orphan in self._backend.revisions() - needed:
+            self._lanes.put("orphans", lambda orphan=orphan: self._backend.remove(orphan))  # type: ignore[misc]
+        for operation in running:
+            self.begin(operation)
+        threading.Thread(target=self._renew_tokens, name="modelport-tokens", daemon=True).start()
+
+    def begin(self, operation: Operation) -> None:
+        """Run an operation that was recorded. Operations on the deployments of one endpoint keep their order."""
+        lane = operation.place.rpartition("/")[0] if "/deployments/" in operation.place else operation.place
+        self._lanes.put(lane.lower(), lambda: self._run(operation))
+
+    def route(self) -> None:
+        """
+        Tell the gateway what the workspace says now; return when it has it.
+
+        Raises:
+            errors.GatewayRejected: Envoy refused; what was in force before still is.
+        """
+        with self._routing:
+            self._gateway.apply(self._endpoints())
+
+    def close(self, *, stop: bool) -> None:
+        """End the jobs' threads, and with `stop` also every replica. What serves is remembered."""
+        self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._lanes.wait_until_empty(10)
+        if stop:
+            threads = [
+                threading.Thread(target=self._backend.remove, args=(each,)) for each in self._backend.revisions()
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    # Operations
+
+    def _run(self, operation: Operation) -> None:
+        try:
+            if operation.verb == "delete":
+                self._delete(operation)
+            elif "/deployments/" in operation.place:
+                self._put_deployment(operation)
+            else:
+                self.route()
+                self._end(operation, "Succeeded")
+        except OperationCanceled as error:
+            if self._closing.is_set():  # the next server takes it up
+                return
+            self._end(operation, "Canceled", error)
+        except ModelportError as error:
+            self._end(operation, "Failed", error)
+        except Exception as error:
+            logger.exception("Operation %s on %s raised", operation.id, operation.place)
+            self._end(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
+
+    def _put_deployment(self, operation: Operation) -> None:
+        with self._store.reading() as transaction:
+            there = transaction.get(operation.place)
+            if there is None:
+                raise OperationCanceled(f"'{operation.place}' was deleted before the operation began.")
+            deployment = loaded(OnlineDeployment, there)
+            parts = self._rules.parts(transaction, deployment)
+        for note in plan.notes(deployment, parts.environment):
+            self._tell(operation, note)
+        built = self._builder.build(conda_of(parts), lambda line: logger.info("%s: %s", operation.place, line))
+        for warning in built.warnings:
+            self._tell(operation, warning)
+        want = plan.revision(
+            deployment,
+            identifier=_revision_id(operation),
+            python=str(built.python),
+            app_root=parts.app_root,
+            model_dir=parts.model_dir,
+        )
+        for step in plan.plan(want, _serving(there)):
+            self._take(step, operation)
+        self.route()
+        self._end(operation, "Succeeded")
+
+    def _take(self, step: plan.Step, operation: Operation) -> None:
+        match step:
+            case plan.Run(revision):
+                self._backend.apply(revision)
+            case plan.Await(revision):
+                self._await(revision, operation)
+            case plan.Serve(revision):
+                document = attrs.asdict(revision)
+                self._change(operation.place, lambda private: {**private, "serving": document})
+                self.route()
+            case plan.Remove(revision_id):
+                self._backend.remove(revision_id)
+
+    def _await(self, revision: Revision, operation: Operation) -> None:
+        """Wait until the revision is as it should be; one that fails before it ever served is removed."""
+        deadline = time.monotonic() + max(revision.readiness.deadline, revision.request_timeout) * (_MOST_ENDS + 1) + 60
+        while True:
+            replicas = self._backend.replicas(revision.id)
+            ready = sum(each.state == "ready" for each in replicas)
+            if ready == len(replicas) == revision.instances:
+                return
+            if self._closing.is_set():
+                raise OperationCanceled("The server was stopped; the operation goes on when it is up again.")
+            failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
+            if failure:
+                there = self._store.get(operation.place)
+                serving = _serving(there) if there else None
+                if serving is None or serving.id != revision.id:
+                    self._backend.remove(revision.id)
+                else:
+                    self._backend.apply(serving)
+                raise _deployment_failed(revision, failure)
+            with self._changed:
+                self._changed.wait(_POLL)
+
+    def _delete(self, operation: Operation) -> None:
+        with self._store.reading() as transaction:
+            there = transaction.get(operation.place)
+            below = transaction.list(f"{operation.place}/deployments")
+        self.route()  # what is being deleted is not routed
+        for each in [*below, *([there] if there else [])]:
+            serving = _serving(each)
+            if serving:
+                self._backend.remove(serving.id)
+        with self._store.writing() as transaction:
+            transaction.delete(operation.place)
+            transaction.end(operation.id, "Succeeded")
+
+    def _end(self, operation: Operation, status: str, error: ModelportError | None = None) -> None:
+        """Record how it ended, in the operation and in the resource, at once."""
+        with self._store.writing() as transaction:
+            there = transaction.get(operation.place)
+            if there:
+                properties = {**there.body["properties"], "provisioningState": status}
+                transaction.put(attrs.evolve(there, body={**there.body, "properties": properties}))
+            transaction.end(operation.id, status, faults.fault_of(error) if error else None)
+
+    def _tell(self, operation: Operation, message: str) -> None:
+        with self._store.writing() as transaction:
+            transaction.tell(operation.id, message)
+
+    def _change(self, place: str, change: Callable[[dict[str, object]], dict[str, object]]) -> None:
+        with self._store.writing() as transaction:
+            there = transaction.get(place)
+            if there:
+                transaction.put(attrs.evolve(there, private=change(there.private)))
+
+    # What there is
+
+    def _deployments(self) -> list[Resource]:
+        with self._store.reading() as transaction:
+            return _deployments(transaction)
+
+    def _running(self) -> list[Operation]:
+        with self._store.reading() as transaction:
+            return transaction.running()
+
+    def _endpoints(self) -> list[routes.Endpoint]:
+        """The routes that the workspace asks for now."""
+        now = self._clock()
+        with self._store.reading() as transaction:
+            endpoints = transaction.list("onlineEndpoints")
+            deployments = {each.place: transaction.list(f"{each.place}/deployments") for each in endpoints}
+        return [
+            self._endpoint(each, deployments[each.place], now) for each in endpoints if not _is_leaving(each)
+        ]
+
+    def _endpoint(self, resource: Resource, deployments: list[Resource], now: float) -> routes.Endpoint:
+        endpoint = loaded(OnlineEndpoint, resource)
+        mode = resource.body["properties"]["authMode"]
+        return routes.Endpoint(
+            name=endpoint.name,
+            keys=auth.accepted(mode, resource.private["credentials"], now),
+            traffic={name: share for name, share in (endpoint.traffic or {}).items() if share},
+            mirror={name: share for name, share in (endpoint.mirror_traffic or {}).items() if share},
+            deployments={
+                each.place.rpartition("/")[2]: self._deployment(each) for each in deployments if not _is_leaving(each)
+            },
+        )
+
+    def _deployment(self, resource: Resource) -> routes.Deployment:
+        serving = _serving(resource)
+        if serving is None:
+            return routes.Deployment(addresses=(), timeout=1.0)
+        return routes.Deployment(addresses=tuple(self._ready(serving.id)), timeout=serving.request_timeout)
+
+    def _ready(self, revision_id: str) -> list[str]:
+        return [each.address for each in self._backend.replicas(revision_id) if each.state == "ready"]
+
+    # What happens
+
+    def _replicas_changed(self, _revision_id: str) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        if not self._recovering:
+            self.route()
+
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            with self._changed:
+                self._changed.wait(_POLL)
+
+    def _renew_tokens(self) -> None:
+        """Tell the gateway of new tokens when a window begins."""
+        while not self._closing.wait(auth.WINDOW - self._clock() % auth.WINDOW + 0.1):
+            try:
+                self.route()
+            except ModelportError:
+                logger.exception("The gateway was not told of new tokens")
+
+
+def _deployments(transaction: Transaction) -> list[Resource]:
+    return [
+        deployment
+        for endpoint in transaction.list("onlineEndpoints")
+        for deployment in transaction.list(f"{endpoint.place}/deployments")
+    ]
+
+
+def _serving(resource: Resource) -> Revision | None:
+    document = resource.private.get("serving")
+    return plan.from_document(document) if document else None
+
+
+def _is_leaving(resource: Resource) -> bool:
+    return bool(resource.body["properties"].get("provisioningState") == "Deleting")
+
+
+def _revision_id(operation: Operation) -> str:
+    """The id of the revision that an operation makes: the same when the operation is taken up again."""
+    names = operation.place.lower().split("/")[1::2]
+    return "-".join([*names, operation.id[:8]])
+
+
+def _final(replicas: list[Replica]) -> Failure | None:
+    """The failure that ends a deployment's operation; None while there is hope."""
+    for each in replicas:
+        if each.failure is None or each.state == "ready":
+            continue
+        kind = _class_of(each.failure)
+        if issubclass(kind, (errors.UserScriptError, errors.ResourceNotReady)) or each.restarts >= _MOST_ENDS:
+            return each.failure
+    return None
+
+
+def _late(ready: int, revision: Revision) -> Failure:
+    return Failure(code="ResourceNotReady", message=f"{ready} of {revision.instances} replicas became ready in time.")
+
+
+def _class_of(failure: Failure) -> type[DeploymentFailed]:
+    kind = getattr(errors, failure.code, DeploymentFailed)
+    return kind if isinstance(kind, type) and issubclass(kind, DeploymentFailed) else DeploymentFailed
+
+
+def _deployment_failed(revision: Revision, failure: Failure) -> DeploymentFailed:
+    lines = f"\n{failure.log.rstrip()}" if failure.log.strip() else ""
+    message = f"Deployment '{revision.deployment}' of '{revision.endpoint}' failed: {failure.message}{lines}"
+    return _class_of(failure)(message)

@@ -1,0 +1,208 @@
+"""
+What the service accepts: Azure's rules that need to know what else there is.
+
+Each kind of resource has one function here, called inside the transaction that
+stores the resource, with what is wanted and what is there. It returns what will be
+stored, or raises.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from attrs import frozen
+
+from modelport.arm import ids
+from modelport.builds.base import Builder
+from modelport.controlplane import plan
+from modelport.controlplane.blobs import Blobs, lasting
+from modelport.controlplane.store import Resource, Transaction
+from modelport.entities import (
+    Code,
+    Entity,
+    Environment,
+    KubernetesOnlineDeployment,
+    KubernetesOnlineEndpoint,
+    Model,
+    OnlineDeployment,
+    OnlineEndpoint,
+)
+from modelport.entities.base import changed, filled
+from modelport.errors import (
+    ResourceExistsError,
+    ResourceNotFoundError,
+    UnsupportedByBackend,
+    ValidationException,
+)
+from modelport.schema import faces
+from modelport.schema.faces import Face
+
+_E = TypeVar("_E", bound=Entity)
+
+
+@frozen
+class Parts:
+    """What a deployment's references stand for."""
+
+    environment: Environment | None
+    app_root: str
+    model_dir: str | None
+
+
+class Rules:
+    """The rules of one workspace."""
+
+    def __init__(self, workspace: ids.WorkspaceId, blobs: Blobs, builder: Builder) -> None:
+        self.workspace, self.blobs, self.builder = workspace, blobs, builder
+
+    def accepted(self, transaction: Transaction, want: Entity, have: Resource | None) -> Entity:
+        """
+        What will be stored for `want`.
+
+        Raises:
+            errors.ModelportError: It breaks a rule; nothing was changed.
+        """
+        if isinstance(want, OnlineEndpoint):
+            return self._endpoint(transaction, want, have)
+        if isinstance(want, OnlineDeployment):
+            return self._deployment(transaction, want)
+        want.validate()
+        return self._asset(want, have)
+
+    def _endpoint(self, transaction: Transaction, want: OnlineEndpoint, have: Resource | None) -> OnlineEndpoint:
+        if isinstance(want, KubernetesOnlineEndpoint):
+            raise UnsupportedByBackend(
+                f"Endpoint '{want.name}' names the cluster '{want.compute}', and this backend runs no clusters. "
+                "Make a ManagedOnlineEndpoint."
+            )
+        if want.auth_mode == "aad_token":
+            raise UnsupportedByBackend(
+                f"Endpoint '{want.name}' has auth_mode 'aad_token', which only Azure can check. "
+                "Use 'key' or 'aml_token'.",
+                target="auth_mode",
+            )
+        there = loaded(OnlineEndpoint, have) if have else None
+        if there:
+            keeps = {name: getattr(there, name) for name in ("traffic", "mirror_traffic") if getattr(want, name) is None}
+            want = changed(want, **keeps)
+        want = filled(want)
+        want.validate()
+        known = {_name(each) for each in transaction.list(f"{ids.place(want)}/deployments") if not _leaving(each)}
+        for rules in ("traffic", "mirror_traffic"):
+            unknown = [name for name, share in (getattr(want, rules) or {}).items() if share and name not in known]
+            if unknown:
+                has = f"It has {', '.join(sorted(known))}." if known else "It has none: create the deployment first."
+                raise ValidationException(
+                    f"{rules} names '{unknown[0]}', which is not a deployment of endpoint '{want.name}'. {has}",
+                    target=rules,
+                )
+        return want
+
+    def _deployment(self, transaction: Transaction, want: OnlineDeployment) -> OnlineDeployment:
+        if isinstance(want, KubernetesOnlineDeployment):
+            raise UnsupportedByBackend(
+                f"Deployment '{want.name}' is of type kubernetes, and this backend runs no clusters. "
+                "Make a ManagedOnlineDeployment."
+            )
+        want = filled(want)
+        want.validate()
+        endpoint = transaction.get(f"onlineEndpoints/{want.endpoint_name}")
+        if endpoint is None:
+            raise ResourceNotFoundError(
+                f"Deployment '{want.name}' names endpoint '{want.endpoint_name}', which does not exist. "
+                "Create the endpoint first."
+            )
+        if _leaving(endpoint):
+            raise ResourceExistsError(f"Endpoint '{want.endpoint_name}' is being deleted.")
+        parts = self.parts(transaction, want)
+        conda = parts.environment.conda_file if parts.environment else None
+        self.builder.check(_conda(conda))
+        return want
+
+    def parts(self, transaction: Transaction, deployment: OnlineDeployment) -> Parts:
+        """
+        The files and the environment that a deployment refers to.
+
+        Raises:
+            errors.ResourceNotFoundError: An asset, or its files, does not exist.
+            errors.ValidationException: The scoring script is not in the code folder.
+            errors.UnsupportedByBackend: Only a container can give it.
+        """
+        environment = self._asset_of(transaction, Environment, deployment.environment, deployment)
+        plan.refuse_containers(deployment, environment)
+        configuration = deployment.code_configuration
+        assert configuration
+        code = self._asset_of(transaction, Code, configuration.code, deployment)
+        if code is None or not code.path:
+            raise ValidationException(
+                f"Deployment '{deployment.name}' has no code: name its folder in code_configuration.code.",
+                target="code_configuration.code",
+            )
+        app_root = self.blobs.find(code.path)
+        script = app_root / (configuration.scoring_script or "")
+        if not script.is_file():
+            there = ", ".join(sorted(each.name for each in app_root.iterdir())) or "nothing"
+            raise ValidationException(
+                f"Deployment '{deployment.name}': the scoring script '{configuration.scoring_script}' is not in the code "
+                f"folder, which has {there}.",
+                target="code_configuration.scoring_script",
+            )
+        model = self._asset_of(transaction, Model, deployment.model, deployment)
+        model_dir = str(self.blobs.find(model.path).parent) if model and model.path else None
+        return Parts(environment, str(app_root), model_dir)
+
+    def _asset_of(
+        self, transaction: Transaction, kind: type[_E], said: Any, deployment: OnlineDeployment
+    ) -> _E | None:
+        if said is None:
+            return None
+        assert kind.place
+        collection = kind.place.partition("/")[0]
+        found = ids.reference(said, collection, self.workspace) if isinstance(said, str) else None
+        there = transaction.get(f"{found.kind}/{found.name}/versions/{found.version}") if found else None
+        if there is None:
+            raise ResourceNotFoundError(
+                f"Deployment '{deployment.name}' of '{deployment.endpoint_name}' names {collection[:-1]} '{said}', which is "
+                "not in this workspace. Create it here first, or give its local files.",
+                target=collection[:-1],
+            )
+        return loaded(kind, there)
+
+    def _asset(self, want: Entity, have: Resource | None) -> Entity:
+        """Versions never change: the same content is fine, other content is refused; labels may change."""
+        if isinstance(want, (Model, Code)) and want.path:
+            want = changed(want, path=lasting(want.path, self.workspace))
+        if have is None:
+            return want
+        there = loaded(type(want), have)
+        fixed = ("path", "type") if isinstance(want, Model) else ("image", "build", "conda_file", "inference_config")
+        for name in fixed if isinstance(want, (Model, Environment)) else ():
+            if getattr(want, name) != getattr(there, name):
+                raise ResourceExistsError(
+                    f"{type(want).__name__} '{want.name}' has a version '{want.version}' with another {name}, and "
+                    "versions never change. Choose another version, or leave it out to get the next one.",
+                    target="version",
+                )
+        return want
+
+
+def loaded(kind: type[_E], resource: Resource) -> _E:
+    """A stored resource as its entity."""
+    return faces.load(kind, resource.body, Face.RECORD)
+
+
+def conda_of(parts: Parts) -> dict[str, Any] | None:
+    """The conda file of what a deployment refers to; None when it has none."""
+    return _conda(parts.environment.conda_file) if parts.environment else None
+
+
+def _conda(said: Any) -> dict[str, Any] | None:
+    return said if isinstance(said, dict) else None
+
+
+def _name(resource: Resource) -> str:
+    return resource.place.rpartition("/")[2]
+
+
+def _leaving(resource: Resource) -> bool:
+    return resource.body.get("properties", {}).get("provisioningState") == "Deleting"

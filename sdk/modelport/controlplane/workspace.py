@@ -1,0 +1,62 @@
+"""
+A workspace on this machine, put together: state, backend, gateway and builder.
+
+The only place that knows which of each a local workspace has.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelport.backends import open_backend
+from modelport.builds.venv import VenvBuilder
+from modelport.controlplane.app import App
+from modelport.controlplane.home import Home, open_home
+from modelport.gateway.runner import Gateway
+
+
+class LocalWorkspace:
+    """A control plane with everything below it, in this process."""
+
+    def __init__(self, folder: Path, *, backend: str = "process", environments: Path | None = None) -> None:
+        """
+        Open the workspace in `folder` and bring it to life.
+
+        Args:
+            folder: Made when it is not there.
+            backend: Name of what runs replicas.
+            environments: Another place for the cache of environments, to share it.
+
+        Raises:
+            errors.LocalServerError: The folder or the gateway's port cannot be used, or another process has them.
+            errors.UnsupportedByBackend: This version has no such backend.
+        """
+        self.home = open_home(folder, environments)
+        runs = open_backend(backend, folder=self.home.runtime / "r", logs=self.home.logs)
+        self.gateway = Gateway(self.home.runtime / "g", _kept_port(self.home))
+        self.app = App(self.home, runs, self.gateway, VenvBuilder(environments or self.home.environments))
+        try:
+            self.app.start()
+        except BaseException:
+            self.app.close()
+            raise
+        _keep_port(self.home, self.gateway.port)
+
+    def close(self, *, stop: bool) -> None:
+        """Let go of the workspace; with `stop`, end its replicas and the gateway. Endpoints are remembered."""
+        self.app.close(stop=stop)
+
+
+def _kept_port(home: Home) -> int | None:
+    try:
+        return int((home.folder / "gateway.port").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _keep_port(home: Home, port: int) -> None:
+    path = home.folder / "gateway.port"
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(str(port))
+    part.replace(path)

@@ -1,0 +1,125 @@
+"""What all operations share: a client's transport and workspace, and the four verbs for any kind of entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from modelport.arm import faults, ids, lro
+from modelport.arm.messages import Method, Request, Response
+from modelport.entities import Entity, Workspace
+from modelport.errors import UnsupportedByBackend
+from modelport.operations.poller import LROPoller, follow_operation
+from modelport.schema import faces
+from modelport.schema.faces import Face
+from modelport.transports.base import Transport
+
+_E = TypeVar("_E", bound=Entity)
+_T = TypeVar("_T")
+
+
+class Service:
+    """The verbs of the management API, spoken in entities."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    @property
+    def workspace(self) -> ids.WorkspaceId:
+        """Which workspace."""
+        return self.transport.workspace
+
+    @cached_property
+    def location(self) -> str | None:
+        """The workspace's region, which endpoints and deployments are sent with."""
+        answer = self.ask("GET", "")
+        return faces.load(Workspace, answer.body, Face.RECORD).location
+
+    def ask(
+        self, method: Method, place: str, *, query: Mapping[str, str] | None = None, body: Any = None
+    ) -> Response:
+        """
+        The success answer to a request about `place` in the workspace.
+
+        Raises:
+            errors.ModelportError: What the service's error answer says.
+        """
+        return faults.raise_for(self.reply(method, place, query=query, body=body), f"{method} {place}")
+
+    def reply(
+        self, method: Method, place: str, *, query: Mapping[str, str] | None = None, body: Any = None
+    ) -> Response:
+        """The answer to a request about `place`, whatever its status."""
+        url = f"{self.workspace}/{place}" if place else str(self.workspace)
+        return self.transport.send(Request(method, url, query=query or {}, body=body))
+
+    def get(self, kind: type[_E], place: str) -> _E:
+        """The entity at a place."""
+        return faces.load(kind, self.ask("GET", place).body, Face.RECORD)
+
+    def list(self, kind: type[_E], collection: str, query: Mapping[str, str] | None = None) -> Iterator[_E]:
+        """The entities of a collection, page after page as they are needed."""
+        answer = self.ask("GET", collection, query=query)
+        while True:
+            for document in answer.body.get("value", []):
+                yield faces.load(kind, document, Face.RECORD)
+            following = answer.body.get("nextLink")
+            if not following:
+                return
+            answer = self.transport.send(_next_page(following))
+            faults.raise_for(answer, f"GET {following}")
+
+    def put(self, entity: _E) -> _E:
+        """Create or replace at once; returns what the service made of it."""
+        answer = self.ask("PUT", ids.place(entity), body=faces.dump(entity, Face.REQUEST))
+        return faces.load(type(entity), answer.body, Face.RECORD)
+
+    def begin(
+        self, method: Method, place: str, name: str, made: Callable[[Any], _T], *, body: Any = None, kept: bool = True
+    ) -> LROPoller[_T]:
+        """
+        Begin a long-running operation.
+
+        Args:
+            method: PUT, POST or DELETE.
+            place: The resource.
+            name: What it is about, for messages.
+            made: Makes the result from the resource's document, or from None.
+            body: What to send.
+            kept: Whether the resource is there afterwards.
+        """
+        answer = self.ask(method, place, body=body)
+        follow = lro.start(answer, f"{self.workspace}/{place}" if kept else None)
+        return LROPoller(follow_operation(self.transport, follow, made, name), name)
+
+    def begin_put(self, entity: _E, name: str) -> LROPoller[_E]:
+        """Begin to create or replace `entity`."""
+        return self.begin(
+            "PUT",
+            ids.place(entity),
+            name,
+            lambda document: faces.load(type(entity), document, Face.RECORD),
+            body=faces.dump(entity, Face.REQUEST),
+        )
+
+
+def refuse_local(local: bool) -> None:
+    """
+    `local=True` means this machine's Docker, as in Azure.
+
+    Raises:
+        errors.UnsupportedByBackend: It was asked for, and this version has no Docker backend.
+    """
+    if local:
+        raise UnsupportedByBackend(
+            "local=True deploys to this machine's Docker, which this version of Modelport cannot do yet. "
+            "MLClient.local() deploys to processes on this machine: leave local=True out there.",
+            target="local",
+        )
+
+
+def _next_page(link: str) -> Request:
+    path, _, query = link.removeprefix("local:").partition("?")
+    return Request("GET", path, query=dict(parse_qsl(query)))

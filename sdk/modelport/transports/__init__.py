@@ -1,0 +1,1 @@
+"""How a request reaches a control plane: over HTTP (`rest`), or by a call in this process (`local`)."""

@@ -1,0 +1,167 @@
+"""
+Finding the background server of a workspace on this machine, and starting it.
+
+Starting is single-flight: two notebooks that start at once get one server. An older
+server gives way to this version with its endpoints serving on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from attrs import frozen
+
+from modelport import __version__
+from modelport.errors import LocalServerError
+
+_START = 30.0
+_POLL = 0.02
+_LAST_LINES = 15
+
+
+@frozen
+class Server:
+    """A running background server."""
+
+    url: str
+    token: str
+    pid: int
+    version: str
+
+
+def home_folder() -> Path:
+    """The workspace's folder: `MODELPORT_HOME`, else `~/.modelport`."""
+    return Path(os.environ.get("MODELPORT_HOME") or Path.home() / ".modelport").expanduser()
+
+
+def find(home: Path) -> Server | None:
+    """The server of a workspace, when one answers."""
+    try:
+        said = json.loads((home / "server.json").read_text())
+        token = (home / "token").read_text()
+        answer = requests.get(said["url"], timeout=5)
+        about = answer.json()
+    except (OSError, ValueError, KeyError, requests.RequestException):
+        return None
+    if about.get("home") != str(home.resolve()):
+        return None
+    return Server(said["url"], token, about["pid"], about["modelport"])
+
+
+def find_or_start(home: Path, backend: str = "process") -> Server:
+    """
+    The server of a workspace, started when none answers; an older one is replaced.
+
+    Raises:
+        errors.LocalServerError: It could not be started, or a newer version runs.
+    """
+    server = find(home)
+    if server and server.version == __version__:
+        return server
+    with _alone(home):
+        server = find(home)
+        if server and _number(server.version) > _number(__version__):
+            raise LocalServerError(
+                f"The server in '{home}' is of version {server.version}, newer than this client's {__version__}. "
+                "Upgrade this client, or run `modelport down` with the newer one."
+            )
+        if server and server.version == __version__:
+            return server
+        if server:
+            stop(server, replicas=False)
+        return _start(home, backend)
+
+
+def stop(server: Server, *, replicas: bool, seconds: float = 120.0) -> None:
+    """
+    End a server; with `replicas` also its replicas and the gateway, otherwise they serve on.
+
+    Raises:
+        errors.LocalServerError: It did not end in time.
+    """
+    headers = {"Authorization": f"Bearer {server.token}"}
+    requests.post(f"{server.url}/shutdown", params={"stop": str(replicas).lower()}, headers=headers, timeout=10)
+    deadline = time.monotonic() + seconds
+    while _alive(server.pid):
+        if time.monotonic() > deadline:
+            raise LocalServerError(f"The server (process {server.pid}) did not end within {seconds:g} s.")
+        time.sleep(_POLL)
+
+
+def left_running(home: Path) -> list[int]:
+    """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
+    runtime = str(open_home(home).runtime) if home.is_dir() else ""
+    found = []
+    for process in psutil.process_iter(["cmdline"]) if runtime else ():
+        if any(part.startswith(runtime) for part in process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
+
+
+def _start(home: Path, backend: str) -> Server:
+    log = home / "logs" / "server.log"
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    position = log.stat().st_size if log.exists() else 0
+    command = [sys.executable, "-m", "modelport.cli", "serve", "--home", str(home), "--backend", backend]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=home
+        )
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        server = find(home)
+        if server:
+            # It outlives this process on purpose; without this, Python warns about it when it is collected.
+            process.returncode = 0
+            return server
+        if process.poll() is not None:
+            break
+        time.sleep(_POLL)
+    else:
+        process.kill()
+        process.wait()
+    lines = log.read_bytes()[position:].decode(errors="replace").strip().splitlines()
+    said = "\n".join(lines[-_LAST_LINES:]) or "It said nothing."
+    raise LocalServerError(f"The background server did not start. The end of '{log}':\n{said}")
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the workspace's start lock; it goes with the process that holds it."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (home / "start.lock").open("w")
+    except OSError as error:
+        message = f"The folder '{home}' cannot be used: {error.strerror}. Set MODELPORT_HOME to one that can."
+        raise LocalServerError(message) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _alive(pid: int) -> bool:
+    try:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        done = 0
+    if done == pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _number(version: str) -> tuple[Any, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))

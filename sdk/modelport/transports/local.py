@@ -1,0 +1,41 @@
+"""
+A control plane in this process: the server without the socket.
+
+Tests and `modelport.testing` use it. Documents pass through JSON, so that what works
+here works over a wire.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from attrs import evolve
+
+from modelport.arm import ids
+from modelport.arm.messages import Request, Response
+from modelport.controlplane.workspace import LocalWorkspace
+
+
+class LocalTransport:
+    """Requests by a function call."""
+
+    def __init__(self, folder: Path, *, backend: str = "process", environments: Path | None = None) -> None:
+        """
+        Open the workspace in `folder`; see `controlplane.workspace.LocalWorkspace`.
+
+        Raises:
+            errors.LocalServerError: It cannot be opened.
+        """
+        self.workspace = ids.LOCAL_WORKSPACE
+        self.opened = LocalWorkspace(folder, backend=backend, environments=environments)
+
+    def send(self, request: Request) -> Response:
+        """The control plane's answer."""
+        asked = evolve(request, body=json.loads(json.dumps(request.body)), base_url="local:")
+        answer = self.opened.app.handle(asked)
+        return evolve(answer, body=json.loads(json.dumps(answer.body)))
+
+    def close(self, *, stop: bool = True) -> None:
+        """End the workspace's processes; `stop=False` leaves them running, as a server that dies does."""
+        self.opened.close(stop=stop)

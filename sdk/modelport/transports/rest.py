@@ -1,0 +1,139 @@
+"""
+Requests over HTTP: to a Modelport server, or to Azure.
+
+A verb that can be sent twice without harm is tried again when the service is busy
+or the connection breaks; POST is not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+import tenacity
+from attrs import evolve
+from requests.adapters import HTTPAdapter
+
+from modelport import __version__
+from modelport.arm.ids import WorkspaceId
+from modelport.arm.messages import Request, Response
+from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError
+
+API_VERSION = "2023-04-01-preview"
+"""What is sent where nothing newer is needed. Modelport's servers take any."""
+
+_AGAIN = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_BUSY = frozenset({429, 502, 503, 504})
+_TRIES = 4
+_CONNECTIONS = 64
+
+
+class TokenCredential(Protocol):
+    """What azure-identity's credentials are, and anything else that can give a token."""
+
+    def get_token(self, *scopes: str, **keywords: Any) -> Any:
+        """An object with `token` and `expires_on`."""
+
+
+class RestTransport:
+    """Requests to one service about one workspace."""
+
+    def __init__(
+        self,
+        base_url: str,
+        workspace: WorkspaceId,
+        token: Callable[[], str],
+        *,
+        timeout: float = 300.0,
+    ) -> None:
+        """
+        Prepare to talk; nothing is sent.
+
+        Args:
+            base_url: Where the service is, `https://management.azure.com`.
+            workspace: Which workspace requests are about.
+            token: Gives what goes behind `Bearer`, each time it is asked.
+            timeout: Seconds without a byte after which an answer is given up.
+        """
+        self.workspace = workspace
+        self._base_url, self._token, self._timeout = base_url.rstrip("/"), token, timeout
+        self._session = pooled_session()
+
+    def send(self, request: Request) -> Response:
+        """The service's answer. Raises `errors.ServiceRequestError` when none came."""
+        if request.method not in _AGAIN:
+            return self._send(request)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda answer: answer.status in _BUSY)
+            | tenacity.retry_if_exception_type(ServiceRequestError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            stop=tenacity.stop_after_attempt(_TRIES),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        answer: Response = retrying(self._send, request)
+        return answer
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _send(self, request: Request) -> Response:
+        target = self._addressed(request)
+        headers = {
+            "Authorization": f"Bearer {self._token()}",
+            "x-ms-client-request-id": str(uuid.uuid4()),
+            "Accept": "application/json",
+            **target.headers,
+        }
+        content = request.content
+        try:
+            if isinstance(content, Path):
+                with content.open("rb") as file:
+                    answer = self._request(target, headers, data=file)
+            elif content is not None:
+                answer = self._request(target, headers, data=content)
+            else:
+                answer = self._request(target, headers, json=request.body)
+        except requests.Timeout as error:
+            said = f"{request.method} {target.path}: no answer came within {self._timeout:g} s."
+            raise ServiceRequestTimeoutError(said) from error
+        except requests.RequestException as error:
+            raise ServiceRequestError(f"{request.method} {target.path}: no answer came: {error}") from error
+        return _response(answer)
+
+    def _request(self, target: Request, headers: Mapping[str, str], **content: Any) -> requests.Response:
+        return self._session.request(
+            target.method, target.path, params=dict(target.query), headers=headers, timeout=self._timeout, **content
+        )
+
+    def _addressed(self, request: Request) -> Request:
+        """The request with an absolute URL and an api-version; a URL that the service gave out keeps its query."""
+        split = urlsplit(request.path)
+        if not split.scheme:
+            split = urlsplit(self._base_url + request.path)
+        query = {"api-version": API_VERSION, **dict(parse_qsl(split.query)), **request.query}
+        return evolve(request, path=split._replace(query="").geturl(), query=query)
+
+
+def pooled_session() -> requests.Session:
+    """A session whose connections many threads can use at once."""
+    session = requests.Session()
+    session.headers["User-Agent"] = f"modelport/{__version__}"
+    adapter = HTTPAdapter(pool_connections=8, pool_maxsize=_CONNECTIONS)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _response(answer: requests.Response) -> Response:
+    body: Any = None
+    if answer.content:
+        try:
+            body = answer.json()
+        except ValueError:
+            body = answer.text
+    return Response(answer.status_code, body, answer.headers)

@@ -1,0 +1,68 @@
+import time
+
+import pytest
+
+from modelport.builds.venv import VenvBuilder
+
+
+@pytest.fixture
+def scoring(tmp_path):
+    """A stand-in for the scoring package that needs little, so that a build takes a second."""
+    folder = tmp_path / "scoring" / "modelport_scoring"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("ANSWER = 42\n")
+    (folder / "requirements.txt").write_text("# Why it is needed.\nsix>=1.16\n")
+    return folder
+
+
+@pytest.fixture
+def builder(tmp_path, scoring):
+    return VenvBuilder(tmp_path / "cache", scoring=scoring)
+
+
+@pytest.fixture
+def conda():
+    """A conda file as parsed, with these lines in its `pip:` section."""
+
+    def file(*pip, packages=()):
+        return {"name": "tides", "channels": ["conda-forge"], "dependencies": [*packages, {"pip": list(pip)}]}
+
+    return file
+
+
+@pytest.fixture
+def until():
+    """Wait for a condition."""
+
+    def wait(condition, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come about"
+            time.sleep(0.01)
+
+    return wait
+
+
+class SlowPackage:
+    """A source package that says when its build has begun, and ends it when it is told to."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        self.path = folder
+        self.begun = folder.parent / "begun"
+        self.go = folder.parent / "go"
+        (folder / "setup.py").write_text(
+            "import pathlib, time, setuptools\n"
+            f"pathlib.Path({str(self.begun)!r}).touch()\n"
+            "deadline = time.monotonic() + 60\n"
+            f"while not pathlib.Path({str(self.go)!r}).exists() and time.monotonic() < deadline:\n"
+            "    time.sleep(0.01)\n"
+            "setuptools.setup(name='slowpackage', version='1', py_modules=[])\n"
+        )
+
+
+@pytest.fixture
+def slow_package(tmp_path):
+    package = SlowPackage(tmp_path / "slowpackage")
+    yield package
+    package.go.touch()
