@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from modelport import __version__
-from modelport.client import MLClient
 from modelport.cli import server as background
+from modelport.client import MLClient
 from modelport.errors import ModelportError
 from modelport.transports import launch
 
@@ -51,7 +51,7 @@ def down(home: Path | None) -> None:
     folder = _folder(home)
     found = launch.find(folder)
     if found is None:
-        if not launch.left_running(folder):
+        if not background.left_running(folder):
             click.echo("Modelport is not up.")
             return
         found = launch.find_or_start(folder)  # a server that died left replicas; the next one can end them
@@ -67,7 +67,7 @@ def status(home: Path | None, as_json: bool) -> None:
     folder = _folder(home)
     found = launch.find(folder)
     if found is None:
-        left = launch.left_running(folder)
+        left = background.left_running(folder)
         said = {"up": False, "home": str(folder), "left_running": left}
         text = "Modelport is not up."
         if left:

@@ -21,10 +21,12 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
+import psutil
 import uvicorn
 
 from modelport import __version__
 from modelport.controlplane import store
+from modelport.controlplane.home import open_home
 from modelport.controlplane.http import application
 from modelport.controlplane.workspace import LocalWorkspace
 from modelport.errors import LocalServerError
@@ -57,6 +59,16 @@ def serve(home: Path, backend: str) -> None:
             (home / "server.json").unlink(missing_ok=True)
             workspace.close(stop=stop)
             logger.info("The server ended; %s", "its replicas too" if stop else "its replicas serve on")
+
+
+def left_running(home: Path) -> list[int]:
+    """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
+    runtime = str(open_home(home).runtime) if home.is_dir() else ""
+    found = []
+    for process in psutil.process_iter(["cmdline"]) if runtime else ():
+        if any(part.startswith(runtime) for part in process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
 
 
 async def _listen(home: Path, workspace: LocalWorkspace) -> bool:

@@ -98,16 +98,6 @@ def stop(server: Server, *, replicas: bool, seconds: float = 120.0) -> None:
         time.sleep(_POLL)
 
 
-def left_running(home: Path) -> list[int]:
-    """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
-    runtime = str(open_home(home).runtime) if home.is_dir() else ""
-    found = []
-    for process in psutil.process_iter(["cmdline"]) if runtime else ():
-        if any(part.startswith(runtime) for part in process.info["cmdline"] or ()):
-            found.append(process.pid)
-    return found
-
-
 def _start(home: Path, backend: str) -> Server:
     log = home / "logs" / "server.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
