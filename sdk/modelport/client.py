@@ -1,7 +1,7 @@
 """
 `MLClient`: where a user says where.
 
-Operations and transports are loaded when they are first used, so that
+Entities, operations and transports are loaded when they are first used, so that
 `from modelport import MLClient` costs a fraction of a second; the constructor sends
 nothing.
 """
@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from modelport.entities import Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.errors import UnsupportedByBackend, ValidationException
 
 if TYPE_CHECKING:
+    from modelport.entities import Entity
     from modelport.operations.assets import EnvironmentOperations, ModelOperations
     from modelport.operations.base import Service
     from modelport.operations.online_deployments import OnlineDeploymentOperations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from modelport.operations.poller import LROPoller
     from modelport.transports.base import Transport
 
-_E = TypeVar("_E", bound=Entity)
+    _E = TypeVar("_E", bound=Entity)
 
 _CONFIG_FOLDERS = (".azureml", "aml_config", "")
 _CONFIG_FILES = ("config.json", "project.json")
@@ -127,23 +127,16 @@ class MLClient:
         Raises:
             errors.ValidationException: No file was found, or it does not name a workspace.
         """
-        found = _config_file(Path(path) if path else Path.cwd(), file_name)
-        said = json.loads(found.read_text(encoding="utf-8"))
-        if "Scope" in said:
-            steps = str(said["Scope"]).strip("/").split("/")
-            names = steps[1::2][:2] + steps[-1:]
-        else:
-            names = [said.get(key) for key in ("subscription_id", "resource_group", "workspace_name")]
-        return cls(credential, *names)
+        return cls(credential, *_names_in(_config_file(Path(path) if path else Path.cwd(), file_name)))
 
     @classmethod
     def _over(cls, transport: Transport) -> MLClient:
         """A client over a transport that is open; `testing` makes its clients so."""
         client = cls.__new__(cls)
         where = transport.workspace
-        client._credential = None
-        client._names = (where.subscription, where.group, where.name)
-        client._open = lambda: transport
+        client._credential = None  # noqa: SLF001 (the class's own alternative constructor)
+        client._names = (where.subscription, where.group, where.name)  # noqa: SLF001 (as above)
+        client._open = lambda: transport  # noqa: SLF001 (as above)
         return client
 
     @property
@@ -191,9 +184,10 @@ class MLClient:
         Raises:
             TypeError: It is something else.
         """
-        if isinstance(entity, Model):
+        kinds = import_module("modelport.entities")
+        if isinstance(entity, kinds.Model):
             return self.models.create_or_update(entity)
-        if isinstance(entity, Environment):
+        if isinstance(entity, kinds.Environment):
             return self.environments.create_or_update(entity)
         raise TypeError(_not_valid(entity, "a Model or an Environment"))
 
@@ -204,10 +198,11 @@ class MLClient:
         Raises:
             TypeError: It is something else.
         """
-        if isinstance(entity, OnlineEndpoint):
-            return self.online_endpoints.begin_create_or_update(entity, **keywords)
-        if isinstance(entity, OnlineDeployment):
-            return self.online_deployments.begin_create_or_update(entity, **keywords)
+        kinds = import_module("modelport.entities")
+        if isinstance(entity, kinds.OnlineEndpoint):
+            return cast("LROPoller[_E]", self.online_endpoints.begin_create_or_update(entity, **keywords))
+        if isinstance(entity, kinds.OnlineDeployment):
+            return cast("LROPoller[_E]", self.online_deployments.begin_create_or_update(entity, **keywords))
         raise TypeError(_not_valid(entity, "an online endpoint or an online deployment"))
 
     def __repr__(self) -> str:
@@ -227,6 +222,22 @@ def _connect() -> Any:
 def _not_valid(entity: Any, wanted: str) -> str:
     said = type(entity).__name__
     return f"Please refer to create_or_update docstring for valid input types: this takes {wanted}, not {said}."
+
+
+def _names_in(config: Path) -> list[str]:
+    """Subscription, group and workspace that a `config.json` names."""
+    try:
+        said = json.loads(config.read_text(encoding="utf-8"))
+        if "Scope" in said:
+            subscription, group, *_, workspace = str(said["Scope"]).strip("/").split("/")[1::2]
+            return [subscription, group, workspace]
+        return [said["subscription_id"], said["resource_group"], said["workspace_name"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = (
+            f"'{config}' does not name a workspace: {type(error).__name__}: {error}. It needs subscription_id, "
+            "resource_group and workspace_name, or a Scope."
+        )
+        raise ValidationException(message, target="path") from error
 
 
 def _config_file(start: Path, file_name: str | None) -> Path:

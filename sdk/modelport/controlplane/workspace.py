@@ -33,9 +33,13 @@ class LocalWorkspace:
             errors.UnsupportedByBackend: This version has no such backend.
         """
         self.home = open_home(folder, environments)
-        runs = open_backend(backend, folder=self.home.runtime / "r", logs=self.home.logs)
+        runs = open_backend(backend, folder=self.home.runtime / "r", logs=self.home.logs / "replicas")
         self.gateway = Gateway(self.home.runtime / "g", _kept_port(self.home))
-        self.app = App(self.home, runs, self.gateway, VenvBuilder(environments or self.home.environments))
+        try:
+            self.app = App(self.home, runs, self.gateway, VenvBuilder(environments or self.home.environments))
+        except BaseException:
+            runs.close()
+            raise
         try:
             self.app.start()
         except BaseException:

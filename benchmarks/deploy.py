@@ -1,0 +1,73 @@
+"""
+How long until a model serves, and until a change of traffic is seen.
+
+Two instances, Azure's default probes, environment cached, processes cold, no warm
+pool; through the background server, as a user has it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import peers
+
+from modelport import MLClient
+from modelport.entities import CodeConfiguration, Environment, ManagedOnlineDeployment, ManagedOnlineEndpoint
+
+ROUNDS = 9
+SCRIPT = "def init():\n    pass\n\ndef run(raw):\n    return {name!r}\n"
+
+
+def deployment(folder: Path, name: str) -> ManagedOnlineDeployment:
+    code = folder / name
+    code.mkdir()
+    (code / "score.py").write_text(SCRIPT.format(name=name))
+    return ManagedOnlineDeployment(
+        name=name,
+        endpoint_name="tides",
+        code_configuration=CodeConfiguration(str(code), "score.py"),
+        environment=Environment(image="any"),
+        instance_count=2,
+    )
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="mp-") as name:
+        folder = Path(name)
+        client = MLClient.local(home=folder / "home")
+        try:
+            return measure(client, folder)
+        finally:
+            subprocess.run([sys.executable, "-m", "modelport.cli", "down", "--home", folder / "home"], check=True)
+
+
+def measure(client: MLClient, folder: Path) -> int:
+    endpoint = ManagedOnlineEndpoint(name="tides")
+    client.online_endpoints.begin_create_or_update(endpoint).result()
+    client.online_deployments.begin_create_or_update(deployment(folder, "first")).result()  # builds the environment
+    took, seen = [], []
+    for number in range(ROUNDS):
+        wanted = deployment(folder, f"blue-{number}")
+        begin = time.perf_counter()
+        client.online_deployments.begin_create_or_update(wanted).result()
+        took.append(time.perf_counter() - begin)
+        endpoint.traffic = {wanted.name: 100}
+        client.online_endpoints.begin_create_or_update(endpoint).result()
+        begin = time.perf_counter()
+        while client.online_endpoints.invoke("tides", input_data={}).deployment != wanted.name:
+            pass
+        seen.append((time.perf_counter() - begin) * 1000)
+    print(f"deploy: {', '.join(f'{each:.2f}' for each in took)} s")
+    print(f"traffic seen after: {', '.join(f'{each:.1f}' for each in seen)} ms")
+    holds = peers.verdict("deploy, median", statistics.median(took), 2, "s")
+    holds &= peers.verdict("traffic seen, slowest, one request included", max(seen), 200, "ms")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

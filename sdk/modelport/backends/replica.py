@@ -1,0 +1,344 @@
+"""
+One replica as a process: its folder, its session, its log.
+
+The folder tells the truth. It is written before the process starts (the intent)
+and after (who it became), so that whoever comes next finds every process: by pid
+and start time, or, when the one who started it was killed between the two, by the
+folder's path in its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from attrs import Factory, asdict, define, evolve
+
+from modelport.backends.base import Failure, Probe, Revision
+
+LOG_BYTES = 10_000_000
+"""A log file is copied to `<name>.1` and begun again when it is longer."""
+
+FAILURE_LINES = 40
+
+# Settings of the person's interpreter, shell and cloud machine that are not the replica's
+FOREIGN = ("PYTHON", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV", "CONDA_", "MODELPORT_", "AZUREML_", "AML_")
+
+logger = logging.getLogger(__name__)
+
+
+@define(kw_only=True)
+class Record:
+    """What `replica.json` says; `pid` is None between the intent and the start."""
+
+    revision: Revision
+    index: int
+    created: float = Factory(time.time)
+    pid: int | None = None
+    started: float | None = None
+    """When the process started, by psutil: with the pid, its identity."""
+    ready: bool = False
+    """Whether this process has ever been ready."""
+    restarts: int = 0
+    failure: Failure | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """
+        Read a record.
+
+        Raises:
+            OSError, ValueError, TypeError, KeyError: there is none, or it is not one.
+        """
+        document = json.loads(path.read_text())
+        document["revision"] |= {name: Probe(**document["revision"][name]) for name in ("liveness", "readiness")}
+        document["revision"] = Revision(**document["revision"])
+        if document["failure"] is not None:
+            document["failure"] = Failure(**document["failure"])
+        return cls(**document)
+
+    def save(self, path: Path) -> None:
+        """Replace the file at once, so that nobody ever reads half of it."""
+        plain = evolve(self.revision, environment_variables=dict(self.revision.environment_variables))
+        beside = path.with_suffix(".new")
+        with open(beside, "w", opener=_private) as file:
+            json.dump(asdict(evolve(self, revision=plain)), file)
+        beside.replace(path)
+
+
+class ReplicaProcess:
+    """
+    A replica's process and all that belongs to it. Not thread-safe: its supervisor is its only user.
+
+    Nothing here waits for the process: signals are sent, and `ended` is asked again.
+    """
+
+    def __init__(self, folder: Path, log: Path, record: Record) -> None:
+        self.record = record
+        self.log = log
+        self.address = str(folder / "s")
+        self._folder = folder
+        self._process: psutil.Process | None = None
+        self._is_child = False
+        self._exit_code: int | None = None
+
+    @property
+    def id(self) -> str:
+        """What people see; the folder's name is shorter for the socket's sake."""
+        return f"{self.record.revision.id}-{self.record.index}"
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process started."""
+        return time.time() - (self.record.started or time.time())
+
+    # start
+
+    def start(self) -> None:
+        """
+        Start the process.
+
+        Raises:
+            OSError: it could not be started; nothing runs.
+        """
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.record.pid = self.record.started = None
+        self.record.ready = False
+        self._save()
+        for left in (Path(self.address), self._failure_file):
+            left.unlink(missing_ok=True)
+        revision = self.record.revision
+        with open(self.log, "ab", opener=_private) as log:
+            child = subprocess.Popen(
+                [revision.python, "-m", "modelport_scoring", "--uds", self.address],
+                cwd=revision.app_root,
+                env=environment(revision, os.environ) | {"MODELPORT_FAILURE_FILE": str(self._failure_file)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        child.returncode = 0  # `ended` waits for it: Popen shall neither reap it nor complain (asyncio does the same)
+        self._process = psutil.Process(child.pid)  # it is there, as a zombie at least, until we have waited for it
+        self._is_child = True
+        self._exit_code = None
+        self.note(pid=child.pid, started=self._process.create_time())
+
+    def adopt(self, process: psutil.Process) -> None:
+        """Take over a process that an earlier server started."""
+        self._process = process
+        self.note(pid=process.pid, started=process.create_time())
+
+    def note(self, **changes: Any) -> None:
+        """Change the record; where it cannot be written, the marker in its environment has to do."""
+        for name, value in changes.items():
+            setattr(self.record, name, value)
+        try:
+            self._save()
+        except OSError as error:
+            logger.warning("The record of replica '%s' could not be written: %s", self.id, error)
+
+    def _save(self) -> None:
+        self.record.save(self._folder / "replica.json")
+
+    @property
+    def _failure_file(self) -> Path:
+        return self._folder / "failure.json"
+
+    # end
+
+    def ended(self) -> bool:
+        """Whether it has ended; what its session left behind is killed then."""
+        process = self._process
+        if process is None:
+            return True
+        if not self._is_child and is_alive(process):
+            return False
+        self._process = None
+        if self._is_child or process.is_running():  # a zombie "runs", and may be a child of an earlier backend in here
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(process.pid, os.WNOHANG)
+                if pid == 0:
+                    self._process = process
+                    return False
+                self._exit_code = os.waitstatus_to_exitcode(status)
+        elif psutil.pid_exists(process.pid):  # another process has got the pid, so the session has ended, too
+            return True
+        kill_session(process.pid)
+        return True
+
+    def dump_stacks(self) -> None:
+        """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
+        self._signal_session(signal.SIGUSR1)
+
+    def terminate(self) -> None:
+        """Ask it to finish what is inside and to end."""
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """End it and its children without asking."""
+        self._signal_session(signal.SIGKILL)
+
+    def _signal_session(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.is_running():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def failure(self) -> Failure:
+        """Why it ended: in its own words where it left any, otherwise by its exit code."""
+        lines = self.last_lines()
+        try:
+            said = json.loads(self._failure_file.read_text())
+            return Failure(code=said["code"], message=said["message"], log=said.get("log") or lines)
+        except (OSError, ValueError, KeyError, TypeError):
+            when = "" if self.record.ready else " before it was ready"
+            return Failure(code="DeploymentFailed", message=f"A replica {self._ending()}{when}.", log=lines)
+
+    def _ending(self) -> str:
+        if self._exit_code is None:
+            return "ended with an exit code that is not known (an earlier server had started it)"
+        if self._exit_code >= 0:
+            return f"ended with exit code {self._exit_code}"
+        with contextlib.suppress(ValueError):
+            return f"was ended by signal {signal.Signals(-self._exit_code).name}"
+        return f"was ended by signal {-self._exit_code}"
+
+    def discard(self) -> None:
+        """Remove its folder; the log stays."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # log
+
+    def last_lines(self) -> str:
+        """What it wrote last."""
+        return last_lines(self.log, FAILURE_LINES)
+
+    def log_size(self) -> int:
+        """Bytes in its log file."""
+        try:
+            return self.log.stat().st_size
+        except OSError:
+            return 0
+
+    def rotate_log(self) -> None:
+        """Keep the log short; copied and emptied, since the process holds it open."""
+        if self.log_size() > LOG_BYTES:
+            shutil.copyfile(self.log, older(self.log))
+            os.truncate(self.log, 0)
+
+
+def environment(revision: Revision, outer: Mapping[str, str]) -> dict[str, str]:
+    """
+    A replica's environment variables: the person's own (proxies, certificates, PATH, …), less those that
+    configure *their* Python, then Azure's, then the deployment's, then ours.
+    """
+    variables = {name: value for name, value in outer.items() if not name.startswith(FOREIGN)}
+    variables |= {
+        "PATH": os.pathsep.join([str(Path(revision.python).parent), outer.get("PATH", os.defpath)]),
+        "PYTHONNOUSERSITE": "1",  # packages in the person's home are not the environment's
+        "AML_APP_ROOT": revision.app_root,
+        "AZUREML_ENTRY_SCRIPT": revision.entry_script,
+    }
+    if revision.model_dir is not None:
+        variables["AZUREML_MODEL_DIR"] = revision.model_dir
+    return {
+        **variables,
+        **revision.environment_variables,
+        "MODELPORT_DEPLOYMENT": revision.deployment,
+        "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
+        "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
+    }
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def recorded(record: Record) -> psutil.Process | None:
+    """
+    The live process that a record names.
+
+    When the clock was corrected since, Linux tells another start time: the marker finds the process then.
+    """
+    if record.pid is None or record.started is None:
+        return None
+    try:
+        process = psutil.Process(record.pid)
+        is_same = process.create_time() == record.started
+    except psutil.NoSuchProcess:
+        return None
+    return process if is_same and is_alive(process) else None
+
+
+def marked(folder: Path) -> dict[str, list[psutil.Process]]:
+    """
+    The live processes of replicas in `folder`, by the name of the replica's own folder, whatever any record says.
+
+    Their environment names it; children inherit that, also those with a session of their own.
+    """
+    found: dict[str, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["environ"]):
+        path = Path((process.info["environ"] or {}).get("MODELPORT_FAILURE_FILE", ""))
+        if path.parent.parent == folder and is_alive(process):
+            found.setdefault(path.parent.name, []).append(process)
+    return found
+
+
+def serving(folder: Path, processes: list[psutil.Process]) -> psutil.Process | None:
+    """Which of a folder's processes is the replica itself: the one that was told to listen there."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            if str(folder / "s") in process.cmdline() and os.getsid(process.pid) == process.pid:
+                return process
+    return None
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """End processes without asking."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def kill_session(leader: int) -> None:
+    """Kill what runs in the process group of a session's leader."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # none left; macOS: only zombies left
+        os.killpg(leader, signal.SIGKILL)
+
+
+def older(log: Path) -> Path:
+    """Where a log file's older part is."""
+    return log.with_name(f"{log.name}.1")
+
+
+def last_lines(log: Path, count: int) -> str:
+    """The newest lines of a log file and its older part."""
+    return "".join(deque(_lines([older(log), log]), maxlen=count))
+
+
+def _lines(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        with contextlib.suppress(OSError), path.open(errors="replace") as file:
+            yield from file
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
