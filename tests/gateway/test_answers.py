@@ -222,3 +222,10 @@ def test_many_requests_wait_inside_one_replica(tides, call):
     for thread in threads:
         thread.join()
     assert statuses == [200] * 60
+
+
+def test_keys_may_be_long(gateway, endpoint, replica, call):
+    keys = ("k" * 200, "l" * 200)
+    gateway.apply([endpoint(keys=keys, traffic={"blue": 100}, blue=[replica("blue")])])
+    uri = gateway.scoring_uri("tides")
+    assert [call(uri, key=key).status for key in keys] == [200, 200]
