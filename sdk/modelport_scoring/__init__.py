@@ -1,0 +1,27 @@
+"""
+The scoring server: a user's `score.py` behind HTTP, as Azure runs it.
+
+This folder is copied into the environment that a deployment asks for, whose
+Python (3.9 to 3.13) and packages are the user's: so it imports nothing of
+`modelport`, needs little (`requirements.txt` says what and why), and can be run
+by hand: `python -m modelport_scoring --entry_script score.py`.
+
+One process. Reading order, which is a request's way too:
+
+    __main__   settings, then the script with its init(), and only then a socket
+    settings   what the environment and the command line say
+    script     the user's code: loading it, calling it, and saying what is wrong with it
+    server     Granian, its signals, and the end of the process
+    app        routes, limits, and what becomes of a run()
+    exchange   one request and its one answer: ids, headers, status
+    turns      who may be in run() now, and who waits
+    deadlines  who took too long
+    logs       Azure's format, and a cheap access log
+
+A request occupies a thread only while its body arrives and while it is in run().
+One that waits for its turn is an entry in a queue, and one that is too late is
+answered by a watch: so neither a busy script nor a stalled client keeps a probe
+waiting.
+"""
+
+__version__ = "0.1.0"

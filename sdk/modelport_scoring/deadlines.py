@@ -1,0 +1,51 @@
+"""
+A watch over things that must end within one fixed time.
+
+The time is the same for all, so the oldest entry is always the next one due: one
+thread can sleep until then without being told of anything that starts meanwhile,
+and watching costs a request no more than a dictionary entry.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Deadlines(Generic[T]):
+    """Calls `overdue(entry)`, in a thread of its own, for each entry that is not released within `seconds`."""
+
+    def __init__(self, name: str, seconds: float, overdue: Callable[[T], None]) -> None:
+        self._seconds = seconds
+        self._overdue = overdue
+        self._open: dict[T, float] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._patrol, name=f"deadlines-{name}", daemon=True).start()
+
+    def watch(self, entry: T) -> None:
+        """Start the entry's time."""
+        with self._lock:
+            self._open[entry] = time.monotonic() + self._seconds
+
+    def release(self, entry: T) -> bool:
+        """Stop the entry's time; False when it had run out: `overdue` has it, or had it."""
+        with self._lock:
+            return self._open.pop(entry, None) is not None
+
+    def _patrol(self) -> None:
+        while True:
+            with self._lock:
+                oldest = next(iter(self._open.items()), None)
+            if oldest is None:
+                time.sleep(self._seconds)
+                continue
+            entry, deadline = oldest
+            left = deadline - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+            elif self.release(entry):
+                self._overdue(entry)

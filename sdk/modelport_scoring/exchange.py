@@ -1,0 +1,116 @@
+"""
+One request and its one answer.
+
+Granian's WSGI protocol object takes an answer from any thread, once; what comes
+after the first is dropped. That is what lets a watch answer for a script that
+hangs, and a thread answer a request that another one read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from modelport_scoring import __version__
+from modelport_scoring.logs import AccessLog
+
+HEADER_LIMIT = 100
+"""Longest request id, in characters. Source: azureml-inference-server-http."""
+
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+VERSION = ("x-ms-server-version", f"modelport/{__version__}")
+
+_random_bits = random.Random().getrandbits  # noqa: S311  # an id, not a secret; uuid4 takes five times as long
+
+
+class WSGIProtocol(Protocol):
+    """The part of Granian's protocol object that is used here."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer; only the first call counts."""
+
+
+class Exchange:
+    """
+    A request and the way to answer it.
+
+    Attributes:
+        environ: The request as a WSGI environment, without what WSGI adds that no request says.
+        data: What run() gets: the body, or the query as a JSON document.
+        headers: Those of every answer: server version and ids.
+    """
+
+    __slots__ = ("_access", "_protocol", "_started", "data", "environ", "headers", "method", "path")
+
+    def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], access: AccessLog) -> None:
+        self._protocol = protocol
+        self._access = access
+        self._started = time.perf_counter()
+        self.environ = environ
+        self.method: str = environ["REQUEST_METHOD"]
+        self.path: str = environ["PATH_INFO"]
+        self.headers: list[tuple[str, str]] = []
+        self.data = ""
+
+    def identify(self) -> str | None:
+        """
+        Fill `headers` with the ids that the answer carries; return what is wrong with the request's, if anything is.
+
+        Source: azureml-inference-server-http. `x-ms-request-id` is an older name of the client's id,
+        and is answered with that one or, without one, with the request's.
+        """
+        environ, headers = self.environ, self.headers
+        headers.append(VERSION)
+        if "HTTP_TRACEID" in environ:
+            headers.append(("TraceId", environ["HTTP_TRACEID"]))
+        request_id = environ.get("HTTP_X_REQUEST_ID")
+        if request_id is None:
+            request_id = _new_id()
+        if len(request_id) > HEADER_LIMIT:
+            return f"x-request-id must not exceed {HEADER_LIMIT} characters"
+        if request_id:
+            headers.append(("x-request-id", request_id))
+        legacy_id = environ.get("HTTP_X_MS_REQUEST_ID", "")
+        client_id = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "") or legacy_id
+        legacy_id = legacy_id or client_id or request_id
+        if max(len(legacy_id), len(client_id)) > HEADER_LIMIT:
+            return f"x-ms-request-id and x-ms-client-request-id must not exceed {HEADER_LIMIT} characters"
+        if legacy_id:
+            headers.append(("x-ms-request-id", legacy_id))
+        if client_id:
+            headers.append(("x-ms-client-request-id", client_id))
+        return None
+
+    def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
+        """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
+        self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
+        if self.path != "/":
+            seconds = time.perf_counter() - self._started
+            query = self.environ["QUERY_STRING"]
+            target = f"{ascii(self.path)[1:-1]}?{query}" if query else ascii(self.path)[1:-1]
+            self._access.add(self.method, target, status, seconds, len(body))
+
+    def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:
+        """Answer with an error in Azure's shape, `{"message": …}`."""
+        body = json.dumps({"message": message}).encode()
+        self.answer(status, JSON, body, ("x-ms-run-function-failed", str(run_failed)), *headers)
+
+
+def request_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    """Return the request's headers under their usual spelling, e.g. `{"Content-Type": "application/json"}`."""
+    headers = {}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            headers[key[5:].replace("_", "-").title()] = value
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            headers[key.replace("_", "-").title()] = value
+    return headers
+
+
+def _new_id() -> str:
+    digits = f"{_random_bits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

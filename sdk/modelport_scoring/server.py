@@ -1,0 +1,130 @@
+"""
+Granian, its signals, and the end of the process.
+
+Granian starts a worker process for each application and watches it. One replica
+needs one process: who stops or kills it has then stopped all of it, there is no
+worker that outlives its parent and no parent that answers for a dead worker, and
+the exit status is the script's own. So the worker's function is called in this
+process instead of in a child; that, and the callback with which a request can be
+answered from another thread, are the two places below Granian's public surface.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.log import LogLevels
+from granian.server import mp
+
+from modelport_scoring.exchange import WSGIProtocol
+from modelport_scoring.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 1024
+"""Open connections, and threads: one is taken only while a body arrives or run() runs, and they end when idle."""
+
+Handler = Callable[[WSGIProtocol, "dict[str, Any]"], None]
+
+
+class OneProcess(mp.MPServer):
+    """Granian with its worker in this process."""
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
+        worker.inner.run()  # until a signal has been served: `run` is what a multiprocessing.Process does in its child
+        if self._sso is not None:
+            self._sso.detach()  # the same descriptor as the worker's, which has closed it
+        self.interrupt_signal = True
+        self.main_loop_interrupt.set()
+
+
+class Server:
+    """Serves one handler until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._status = 0
+        self._stopping = False
+        self._served = threading.Event()
+        # Granian configures logging twice, and `logging.config` would close the handlers of the script.
+        untouched: dict[str, Any] = {"incremental": True, "handlers": {}, "loggers": {}}
+        self._granian = OneProcess(
+            "",
+            address=settings.host,
+            port=settings.port,
+            uds=settings.uds,
+            interface=Interfaces.WSGI,
+            runtime_mode=RuntimeModes.mt,
+            loop=Loops.asyncio,
+            http=HTTPModes.http1,
+            websockets=False,
+            blocking_threads=CONNECTIONS,
+            backpressure=CONNECTIONS,
+            log_level=LogLevels.error,
+            log_dictconfig=untouched,
+        )
+
+    def serve(self, handler: Handler) -> int:
+        """Serve until a signal or `end`; return the exit status. Must be called in the main thread."""
+        uds = self._settings.uds
+        if uds is not None:
+            _make_room(uds)
+            self._granian.on_startup(lambda: uds.chmod(0o600))
+        mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+        self._end_after_grace()
+        self._granian.serve(target_loader=lambda: handler, wrap_loader=False)
+        self._served.set()
+        return self._status
+
+    def end(self) -> None:
+        """End as after SIGTERM, but with status 1. May be called from any thread."""
+        self._status = 1
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_after_grace(self) -> None:
+        """
+        End the process when a signal's grace has passed, whatever still runs.
+
+        Granian owns the signals' handlers, which Python runs in the main thread, and that one sleeps: a system
+        that gives a signal to another thread does not wake it. The wakeup descriptor hears of every signal, so
+        the thread here nudges it. Not with the same signal: Granian's handler hangs when it is called twice.
+        """
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGURG, self._ignore_more_signals)
+        main_thread = threading.get_ident()
+
+        def wait() -> None:
+            while os.read(reader, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
+                pass
+            self._stopping = True
+            deadline = time.monotonic() + self._settings.grace
+            while not self._served.wait(0.05) and time.monotonic() < deadline:
+                signal.pthread_kill(main_thread, signal.SIGURG)
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            log.error("Still busy %g seconds after the signal to stop: ended.", self._settings.grace)
+            os._exit(1)
+
+        threading.Thread(target=wait, name="grace", daemon=True).start()
+
+    def _ignore_more_signals(self, *_: object) -> None:
+        # Python runs pending handlers by number: Granian's for SIGTERM has had its turn before this one.
+        if self._stopping:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make_room(uds: Path) -> None:
+    """Remove the socket that a killed predecessor left; anything else in its place is left to make the bind fail."""
+    if uds.is_socket():
+        uds.unlink()

@@ -1,0 +1,137 @@
+"""A real scoring server for a script, on a Unix socket in a short folder, gone when the test ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SDK = Path(__file__).parents[2] / "sdk"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float = 20) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Served:
+    """One server process."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.uds = folder / "s"
+        self.failure_file = folder / "failure.json"
+        self._arguments = [sys.executable, "-m", "modelport_scoring", "--entry_script", "score.py", *arguments]
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(SDK),
+            "AML_APP_ROOT": str(folder / "app"),
+            "MODELPORT_FAILURE_FILE": str(self.failure_file),
+            **environment,
+        }
+        self.launch()
+
+    def launch(self) -> None:
+        """Start the process; a second time too, when the first has ended."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, cwd=self.folder, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def failure(self) -> dict[str, str]:
+        return json.loads(self.failure_file.read_text())
+
+    def connection(self) -> UnixConnection:
+        return UnixConnection(self.uds)
+
+    def request(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Answer:
+        connection = self.connection()
+        try:
+            spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body=body, headers=spelled)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def score(self, data: object, **headers: str) -> Answer:
+        return self.request("POST", "/score", json.dumps(data), **headers)
+
+    def wait_until_ready(self) -> Served:
+        def healthy() -> bool:
+            assert self.process.poll() is None, self.log
+            try:
+                return self.request("GET", "/").status == 200
+            except OSError:
+                return False
+
+        self.wait_for(healthy)
+        return self
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def start() -> Iterator[Serve]:
+    """`start(script, *flags, VARIABLE=…)` starts a server (on a Unix socket unless flags say otherwise)."""
+    started: list[Served] = []
+
+    def start_one(script: str | None, *flags: str, **environment: str) -> Served:
+        folder = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp"))
+        (folder / "app").mkdir()
+        if script is not None:
+            (folder / "app" / "score.py").write_text(textwrap.dedent(script))
+        started.append(Served(folder, flags or ("--uds", str(folder / "s")), environment))
+        return started[-1]
+
+    yield start_one
+    for served in started:
+        served.end()
+        shutil.rmtree(served.folder)
+
+
+@pytest.fixture
+def serve(start: Serve) -> Serve:
+    """As `start`, but the server answers."""
+    return lambda script, *flags, **environment: start(script, *flags, **environment).wait_until_ready()
