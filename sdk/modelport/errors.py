@@ -48,9 +48,7 @@ class ModelportError(Exception):
     code: ClassVar[str] = "InternalServerError"
     status: ClassVar[int] = 500
 
-    def __init__(
-        self, message: str, *, target: str | None = None, details: list[dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, target: str | None = None, details: list[dict[str, Any]] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.target = target

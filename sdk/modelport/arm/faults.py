@@ -54,14 +54,18 @@ def error_of(fault: Any, status: int, said_by: str) -> errors.ModelportError:
     """
     said = fault if isinstance(fault, Mapping) else {}
     code, message = said.get("code"), said.get("message")
-    text = str(message) if message else f"{said_by} was answered with HTTP status {status}{f': {fault}' if fault else ''}."
+    shown = f": {fault}" if fault else ""
+    text = str(message) if message else f"{said_by} was answered with HTTP status {status}{shown}."
     kind = _BY_CODE.get(str(code)) or _BY_STATUS.get(status)
     details = said.get("details") or []
     if kind:
         return kind(text, target=said.get("target"), details=details)
-    shown = f"({code}) {text}" if code else text
     return errors.HttpResponseError(
-        shown, status_code=status, error_code=code, target=said.get("target"), details=details
+        f"({code}) {text}" if code else text,
+        status_code=status,
+        error_code=code,
+        target=said.get("target"),
+        details=details,
     )
 
 
@@ -85,6 +89,4 @@ def _tree(kind: type[errors.ModelportError]) -> Iterator[type[errors.ModelportEr
         yield from _tree(each)
 
 
-_BY_CODE = {
-    each.code: each for each in _tree(errors.ModelportError) if not issubclass(each, errors.HttpResponseError)
-}
+_BY_CODE = {each.code: each for each in _tree(errors.ModelportError) if not issubclass(each, errors.HttpResponseError)}

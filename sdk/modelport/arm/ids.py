@@ -86,7 +86,7 @@ def reference(text: str, kind: str, workspace: WorkspaceId) -> Reference | None:
     What a reference to an asset of this workspace means.
 
     Args:
-        text: `azureml:name:version`, `azureml:name@label` or an ARM id.
+        text: `azureml:name:version`, `azureml:name@label` or an ARM id, which may stand behind `azureml:` too.
         kind: The collection that is expected, e.g. `models`.
         workspace: Where it should be.
 
@@ -102,9 +102,9 @@ def reference(text: str, kind: str, workspace: WorkspaceId) -> Reference | None:
             message = f"'{text}' names no version: write azureml:{short['name']}:1 or azureml:{short['name']}@latest."
             raise ValidationException(message, target=kind)
         return Reference(kind, short["name"], short["version"], short["label"])
-    found = parted(text)
+    found = parted(text.removeprefix("azureml:"))
     if found and str(found[0]).lower() == str(workspace).lower():
         steps = found[1].split("/")
-        if len(steps) == 4 and steps[0].lower() == kind.lower() and steps[2].lower() == "versions":  # noqa: PLR2004 (kind/name/versions/version)
+        if len(steps) == 4 and steps[0].lower() == kind.lower() and steps[2].lower() == "versions":
             return Reference(kind, steps[1], steps[3])
     return None

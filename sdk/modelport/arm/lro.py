@@ -9,6 +9,7 @@ answers 202 until it is done (`Location`), or the state in the resource itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Literal
 
 from attrs import frozen
@@ -73,7 +74,11 @@ def look(way: Way, response: Response) -> Look:
     status = _state(body) if way == "resource" else str(body.get("status") or "")
     ended = (status or "succeeded").lower() in ENDED
     return Look(
-        status or "Succeeded", ended=ended, error=body.get("error"), delay=None if ended else delay, messages=_messages(body)
+        status or "Succeeded",
+        ended=ended,
+        error=body.get("error"),
+        delay=None if ended else delay,
+        messages=_messages(body),
     )
 
 
@@ -95,6 +100,6 @@ def _delay(headers: Mapping[str, str]) -> float | None:
             value = float(headers.get(name, ""))
         except ValueError:
             continue
-        if value > 0:
+        if 0 < value < inf:
             return value / unit
     return None

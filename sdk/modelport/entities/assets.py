@@ -8,24 +8,12 @@ from attrs.validators import in_
 
 from modelport.entities.base import Entity, Problem, field
 from modelport.entities.settings import InferenceConfig
-from modelport.entities.words import Choice, CondaSpec, Path, Texts, Wrapped
+from modelport.entities.words import Choice, CondaSpec, Path, Texts, Version, Wrapped
 
 _SYSTEMS = Choice({"linux": "linux", "windows": "windows"})
 
 ANONYMOUS_ENVIRONMENT = "CliV2AnonymousEnvironment"
 """The name under which Azure's SDK registers an environment that was given none."""
-
-
-def version_text(value: Any) -> str:
-    """
-    A version as text. Files may write it as a number.
-
-    Raises:
-        ValueError: It is neither text nor a whole number.
-    """
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError(f"Asset version must be a string, not {value!r}.")
-    return str(value)
 
 
 @attrs.define(kw_only=True)
@@ -37,7 +25,7 @@ class Artifact(Entity):
     name: str | None = field(identity=True)
     """Name; None makes it anonymous: named by its content."""
 
-    version: str | None = field(identity=True, convert=version_text)
+    version: Annotated[str, Version()] | None = field(identity=True, convert=Version.python)
     """Version; None takes the next one, or the present one when the content is the same."""
 
     description: str | None = field()
@@ -51,6 +39,9 @@ class Artifact(Entity):
 
     id: str | None = field(wire="/id", owned=True, file=False, eq=False)
     """ARM id."""
+
+    provisioning_state: str | None = field(owned=True, file=False, eq=False, show=False)
+    """`Succeeded`, as some versions of the service say of assets too."""
 
     system_data: dict[str, Any] | None = field(wire="/systemData", owned=True, file=False, eq=False, show=False)
     """Who made it and changed it last, and when, as the service says."""

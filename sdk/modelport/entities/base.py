@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
@@ -67,11 +68,30 @@ def _checked(check: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any],
             return
         try:
             check(instance, attribute, value)
-        except (ValueError, TypeError) as error:
-            message = f"{type(instance).__name__}.{attribute.name}: {error.args[0]}"
-            raise ValidationException(message, target=attribute.name) from error
+        except ValueError as error:
+            raise _refusal(instance, attribute, error) from error
+        except TypeError as error:  # a limit that the value cannot be compared with
+            raise _refusal(instance, attribute, TypeError(f"Expected a number, found {value!r}.")) from error
 
     return run
+
+
+def _converted(convert: Callable[[Any], Any]) -> Any:
+    def run(value: Any, instance: Any, attribute: Any) -> Any:
+        try:
+            return None if value is None else convert(value)
+        except (ValueError, TypeError, ValidationException) as error:
+            raise _refusal(instance, attribute, error) from error
+
+    return attrs.Converter(run, takes_self=True, takes_field=True)
+
+
+def _read_only(instance: Any, attribute: Any, _value: Any) -> Any:
+    raise AttributeError(f"{type(instance).__name__}.{attribute.name} is what the server says; it cannot be assigned.")
+
+
+def _refusal(instance: Any, attribute: Any, error: Exception) -> ValidationException:
+    return ValidationException(f"{type(instance).__name__}.{attribute.name}: {error.args[0]}", target=attribute.name)
 
 
 def field(
@@ -111,11 +131,11 @@ def field(
     """
     keywords: dict[str, Any] = {"default": attrs.Factory(factory) if factory else default}
     if convert:
-        keywords["converter"] = attrs.converters.optional(convert)
+        keywords["converter"] = _converted(convert)
     if check:
         keywords["validator"] = _checked(check)
     if owned:
-        keywords["on_setattr"] = attrs.setters.frozen
+        keywords["on_setattr"] = _read_only
     spec = Spec(
         wire=wire, file=file, aka=aka, identity=identity, owned=owned, required=required, service=service, check=check
     )
@@ -124,7 +144,12 @@ def field(
 
 def spec_of(attribute: attrs.Attribute[Any]) -> Spec:
     """What was declared about an attribute; the plainest spec for one that `field` did not make."""
-    return attribute.metadata.get(_SPEC, Spec())
+    spec: Spec = attribute.metadata.get(_SPEC, _PLAIN)
+    return spec
+
+
+Declared = tuple["attrs.Attribute[Any]", Spec, Any]
+_PLAIN = Spec()
 
 
 @attrs.define(kw_only=True)
@@ -168,12 +193,10 @@ class Entity:
         return cls._kinds
 
     @classmethod
-    def fields(cls) -> Iterator[tuple[attrs.Attribute[Any], Spec, Any]]:
+    def fields(cls) -> tuple[Declared, ...]:
         """Each declared field: its attribute, its spec, and its type with the words in `Annotated`."""
-        hints = get_type_hints(cls, include_extras=True)
-        for attribute in attrs.fields(cls):
-            if _SPEC in attribute.metadata:
-                yield attribute, spec_of(attribute), hints[attribute.name]
+        kind: Any = cls
+        return _declared(kind)
 
     def check(self) -> Iterator[Problem]:
         """Problems that no single field shows. Subclasses extend it; called before anything is sent."""
@@ -214,6 +237,17 @@ class Entity:
             The document, snake_case keys, without what was not said and what the server decides.
         """
         return import_module("modelport.schema.files").write(self, path)  # type: ignore[no-any-return]
+
+
+@cache
+def _declared(kind: type[Entity]) -> tuple[Declared, ...]:
+    """What `Entity.fields` answers; reading the hints anew costs more than a document."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(
+        (attribute, spec_of(attribute), hints[attribute.name])
+        for attribute in attrs.fields(kind)
+        if _SPEC in attribute.metadata
+    )
 
 
 def nearest(name: str, names: Iterator[str] | list[str]) -> str:

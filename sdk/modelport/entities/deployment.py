@@ -9,7 +9,7 @@ from attrs.validators import ge
 from modelport.entities import assets
 from modelport.entities.base import Entity, Problem, Variants, field
 from modelport.entities.endpoint import ACCESS
-from modelport.entities.names import resource_name
+from modelport.entities.names import lower_case, resource_name
 from modelport.entities.settings import (
     CodeConfiguration,
     DataCollector,
@@ -32,10 +32,10 @@ class OnlineDeployment(Entity):
     constants = {"sku.name": "Default"}
     variants = Variants(file="type", wire="endpointComputeType", default="managed")
 
-    name: str = field(identity=True, required=True, convert=str.lower, check=resource_name("a deployment"))
+    name: str = field(identity=True, required=True, convert=lower_case, check=resource_name("a deployment"))
     """3 to 32 letters, digits and '-', starting with a letter; lower-cased."""
 
-    endpoint_name: str | None = field(identity=True, required=True, convert=str.lower)
+    endpoint_name: str | None = field(identity=True, required=True, convert=lower_case)
     """The endpoint that it belongs to."""
 
     description: str | None = field()
@@ -161,5 +161,3 @@ class KubernetesOnlineDeployment(OnlineDeployment):
         wire="containerResourceRequirements", service=ResourceRequirementsSettings
     )
     """What each instance gets at least, and at most."""
-
-

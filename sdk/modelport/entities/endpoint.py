@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import attrs
 
 from modelport.entities.base import Entity, Problem, Variants, field
-from modelport.entities.names import resource_name
+from modelport.entities.names import lower_case, resource_name
 from modelport.entities.words import Asset, Choice, Ids, Traffic
 
 MOST_MIRRORED = 50
@@ -17,9 +17,16 @@ ACCESS = Choice({"enabled": "enabled", "disabled": "disabled"})
 _IDENTITIES = Choice({"system_assigned": "SystemAssigned", "user_assigned": "UserAssigned", "none": "None"})
 
 
-def traffic_rules(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Deployment names in lower case, as Azure has them; percentages as they are."""
-    return None if value is None else {str(name).lower(): share for name, share in value.items()}
+def traffic_rules(value: Any) -> dict[str, Any]:
+    """
+    Deployment names in lower case, as Azure has them; percentages as they are.
+
+    Raises:
+        TypeError: It is not a mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected deployment names with percentages, found {value!r}.")
+    return {str(name).lower(): share for name, share in value.items()}
 
 
 @attrs.define(kw_only=True)
@@ -71,7 +78,7 @@ class OnlineEndpoint(Entity):
     home = "properties"
     variants = Variants(file=None, wire=None, default="managed", marks={"compute": "kubernetes"})
 
-    name: str = field(identity=True, required=True, convert=str.lower, check=resource_name("an endpoint"))
+    name: str = field(identity=True, required=True, convert=lower_case, check=resource_name("an endpoint"))
     """3 to 32 letters, digits and '-', starting with a letter; lower-cased."""
 
     auth_mode: Annotated[str, AUTH_MODES] = field("key", convert=AUTH_MODES.python)
@@ -125,14 +132,16 @@ class OnlineEndpoint(Entity):
 
     def check(self) -> Iterator[Problem]:
         """The service's traffic rules, which Azure's client leaves to the service."""
-        yield from _percentages("traffic", self.traffic)
-        yield from _percentages("mirror_traffic", self.mirror_traffic)
+        wrong = [*_percentages("traffic", self.traffic), *_percentages("mirror_traffic", self.mirror_traffic)]
+        yield from wrong
+        if wrong:
+            return
         live = {name: share for name, share in (self.traffic or {}).items() if share}
         mirrored = {name: share for name, share in (self.mirror_traffic or {}).items() if share}
-        total = sum(share for share in live.values() if isinstance(share, (int, float)))
+        total = sum(live.values())
         if total not in (0, 100):
             shares = ", ".join(f"{name} {share}" for name, share in live.items())
-            yield Problem("traffic", f"The percentages must sum to 0 or 100, not {total:g} ({shares}).")
+            yield Problem("traffic", f"The percentages must sum to 0 or 100, not {total} ({shares}).")
         if len(mirrored) > 1:
             yield Problem("mirror_traffic", f"One deployment can be mirrored, not {len(mirrored)}: {_list(mirrored)}.")
         for name, share in mirrored.items():

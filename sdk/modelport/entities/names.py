@@ -8,6 +8,18 @@ _PATTERN = re.compile(r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
 _SHORTEST, _LONGEST = 3, 32
 
 
+def lower_case(value: Any) -> str:
+    """
+    A name in lower case, as Azure keeps it.
+
+    Raises:
+        TypeError: It is not text.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"A name is text, not {value!r}.")
+    return value.lower()
+
+
 def resource_name(thing: str) -> Callable[[Any, Any, Any], None]:
     """A validator for the name of `thing`, which reads `an endpoint` or `a deployment`."""
 

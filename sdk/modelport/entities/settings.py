@@ -7,7 +7,7 @@ import attrs
 from attrs.validators import ge, in_, le
 
 from modelport.entities.base import Entity, Problem, Variants, field
-from modelport.entities.words import Asset, Choice, Milliseconds, Path, Seconds
+from modelport.entities.words import Asset, Choice, Milliseconds, Path, Seconds, Version
 
 _ENABLED = Choice({"true": "enabled", "false": "disabled"})
 
@@ -132,7 +132,7 @@ class DataAsset(Entity):
     name: str | None = field(wire=None)
     """Name of the data asset."""
 
-    version: str | None = field(wire=None, convert=str)
+    version: Annotated[str, Version()] | None = field(wire=None, convert=Version.python)
     """Version of the data asset."""
 
     path: str | None = field(wire=None)
@@ -211,5 +211,3 @@ class InferenceConfig(Entity):
 
     scoring_route: Route | None = field(required=True)
     """Takes the requests."""
-
-

@@ -46,6 +46,23 @@ class Choice:
 
 
 @frozen
+class Version:
+    """Text that files, where `1` is a number, may write as a whole number."""
+
+    @staticmethod
+    def python(value: Any) -> str:
+        """
+        The version as text.
+
+        Raises:
+            errors.ValidationException: It is neither text nor a whole number.
+        """
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ValidationException(f"Asset version must be a string, not {value!r}: write it in quotes.")
+        return str(value)
+
+
+@frozen
 class Asset:
     """A reference to an asset (`azureml:name:version`, an ARM id, …) or the asset itself."""
 

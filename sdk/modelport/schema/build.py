@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from marshmallow import EXCLUDE, Schema, ValidationError, post_dump, post_load, pre_load, validates_schema
 from marshmallow import fields as ma
@@ -37,6 +37,9 @@ class EntitySchema(Schema):
     _names: Mapping[str, str]
     """Of files: every accepted key to its attribute."""
 
+    _silent: Mapping[str, None]
+    """Of records: attributes that are None when the document does not say them; elsewhere they have a default."""
+
     _owned: frozenset[str]
     """Attributes that files may contain, because a tool printed them, and that say nothing."""
 
@@ -51,9 +54,11 @@ class EntitySchema(Schema):
         if not isinstance(document, Mapping):
             raise ValidationError(f"Expected a mapping, found {document!r}.")
         if self._face is Face.YAML:
-            return {self._names[key]: value for key, value in document.items() if key in self._names and value is not None}
-        rest = deepcopy(dict(document))
-        said = dict(_identity(self._kind, rest))
+            return {
+                self._names[key]: value for key, value in document.items() if key in self._names and value is not None
+            }
+        rest = dict(document)
+        said: dict[str, Any] = dict(_identity(self._kind, rest))
         for attribute, place in self._places.items():
             value = _take(rest, place)
             if value is not None:
@@ -82,7 +87,7 @@ class EntitySchema(Schema):
         """The entity."""
         rest = said.pop(_REST, {})
         try:
-            entity = self._kind(**said)
+            entity = self._kind(**{**self._silent, **said})
         except ValidationException as error:
             raise ValidationError({error.target or "_schema": [error.message]}) from error
         entity._unknown = rest  # noqa: SLF001 (the one writer of it)
@@ -109,8 +114,10 @@ class EntitySchema(Schema):
 def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
     """The schema for `kind` itself, not for its variants."""
     fields: dict[str, ma.Field[Any]] = {}
-    places, names = {}, {}
+    places: dict[str, tuple[str, ...]] = {}
+    names: dict[str, str] = {}
     owned = set()
+    silent: dict[str, None] = {}
     for attribute, spec, hint in kind.fields():
         name = attribute.name
         if spec.owned:
@@ -126,13 +133,16 @@ def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
             names |= dict.fromkeys((name, *spec.aka), name)
         elif not spec.identity:
             places[name] = _place(kind, name, spec)
+            if face is Face.RECORD and attribute.default is not None and type(None) in get_args(hint):
+                silent[name] = None
     if kind.variants and kind.variants.file and face is Face.YAML:
         owned.add(kind.variants.file)
     if face is not Face.YAML:
         fields |= _identity_fields(kind)
         fields[_REST] = ma.Raw(load_only=True)
     made = type(f"{kind.__name__}{face.name}", (EntitySchema,), {
-        "_kind": kind, "_face": face, "_places": places, "_names": names, "_owned": frozenset(owned), **fields,
+        "_kind": kind, "_face": face, "_places": places, "_names": names, "_silent": silent,
+        "_owned": frozenset(owned), **fields,
     })  # fmt: skip
     schema: EntitySchema = made()
     return schema
@@ -147,16 +157,20 @@ def read(kind: type[Entity], document: Any, face: Face) -> Entity:
     """
     The entity that a document describes, of the variant that it names.
 
+    A wire document is taken apart: what remains of it is what nobody knows.
+
     Raises:
         marshmallow.ValidationError: All problems of the document, nested as its fields are.
     """
-    entity: Entity = schema_of(variant_of(kind, document, face), face).load(document)
+    variant: Any = variant_of(kind, document, face)
+    entity: Entity = schema_of(variant, face).load(document)
     return entity
 
 
 def write(entity: Entity, face: Face) -> dict[str, Any]:
     """The document of an entity."""
-    document: dict[str, Any] = schema_of(type(entity), face).dump(entity)
+    kind: Any = type(entity)
+    document: dict[str, Any] = schema_of(kind, face).dump(entity)
     return document
 
 
@@ -246,8 +260,9 @@ def _forget(kind: type[Entity], rest: dict[str, Any]) -> None:
     for attribute, spec, _ in kind.fields():
         if spec.owned and spec.wire is not None:
             _take(rest, _place(kind, attribute.name, spec))
-    for key in [key for key, value in rest.items() if value in ({}, None)]:
-        del rest[key]
+    for key in (kind.home, *(place[0] for place in _fixed(kind))):
+        if rest.get(key) == {}:
+            del rest[key]
 
 
 def _take(document: dict[str, Any], place: tuple[str, ...]) -> Any:

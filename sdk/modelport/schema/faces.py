@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any, TypeVar, cast
 
 from marshmallow import ValidationError
@@ -28,7 +29,7 @@ def load(kind: type[_E], document: Any, face: Face) -> _E:
         errors.ValidationException: With one detail for each problem: its field's path and a sentence.
     """
     try:
-        return cast("_E", build.read(kind, document, face))
+        return cast("_E", build.read(kind, document if face is Face.YAML else deepcopy(document), face))
     except ValidationError as error:
         raise refusal(error.messages) from error
 
@@ -49,7 +50,7 @@ def refusal(messages: Any) -> ValidationException:
 def _flat(messages: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
-            step = place if key in ("_schema", "value") else f"{place}.{key}" if place else str(key)
+            step = place if key == "_schema" else f"{place}.{key}" if place else str(key)
             yield from _flat(inner, step)
     elif isinstance(messages, list):
         for inner in messages:

@@ -80,26 +80,52 @@ class _Field(ma.Field[Any]):
 
 
 class Text(_Field, ma.String):
+    """Text."""
+
     expected = "text"
 
 
 class Whole(_Field, ma.Integer):
+    """A whole number; `1.0` and `"1"` are none."""
+
     expected = "a whole number"
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(strict=True, **keywords)
 
 
 class Number(_Field, ma.Float):
+    """A number."""
+
     expected = "a number"
 
 
 class Switch(_Field, ma.Boolean):
+    """True or false."""
+
     expected = "true or false"
 
 
 class Table(_Field, ma.Dict):
+    """A mapping."""
+
     expected = "a mapping"
 
+    def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> dict[Any, Any]:
+        try:
+            table: dict[Any, Any] = super()._deserialize(value, *place, **keywords)  # type: ignore[no-untyped-call]
+        except ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            # marshmallow says {name: {"key" or "value": …}}; people know a name only.
+            told = {str(name): said for name, each in error.messages.items() for said in each.values()}
+            raise ValidationError(told) from error
+        return table
 
-class Sequence(_Field, ma.List):
+
+class Sequence(_Field, ma.List[Any]):
+    """A list."""
+
     expected = "a list"
 
 
@@ -110,8 +136,8 @@ class Anything(_Field):
 class PathText(Text):
     """A path, taken from the file's folder, or a URI."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
-        return _anchored(super()._deserialize(value, attr, data, **keywords))
+    def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> Any:
+        return _anchored(super()._deserialize(value, *place, **keywords))
 
 
 class DurationText(_Field):
@@ -123,10 +149,10 @@ class DurationText(_Field):
         super().__init__(**keywords)
         self.word = word
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return None if value is None else iso_duration(value / _PER_SECOND[self.word.unit])
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         found = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if not found or value in ("P", "PT"):
             raise ValidationError("Not a valid duration.")
@@ -149,13 +175,20 @@ class ChoiceText(_Field):
         super().__init__(**keywords)
         self.word, self.wire = word, wire
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if value is None:
             return None
         return self.word.wire[self.word.python(value)] if self.wire else self.word.python(value)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return self.word.python(value)
+
+
+class VersionText(_Field):
+    """Text, or a whole number that is made text."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return words.Version.python(value)
 
 
 class CondaText(_Field):
@@ -165,12 +198,12 @@ class CondaText(_Field):
         super().__init__(**keywords)
         self.wire = wire
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if self.wire and isinstance(value, dict):
             return yaml.safe_dump(value)
         return value
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if self.wire:
             try:
                 return yaml.safe_load(value)
@@ -186,10 +219,10 @@ class CondaText(_Field):
 class TextTable(Table):
     """A mapping whose values are made text."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
-        return {key: _text(each) for key, each in super()._deserialize(value, attr, data, **keywords).items()}
+    def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> Any:
+        return {key: _text(each) for key, each in super()._deserialize(value, *place, **keywords).items()}
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return None if value is None else {key: _text(each) for key, each in value.items()}
 
 
@@ -204,7 +237,7 @@ class TrafficTable(Table):
         super().__init__(**keywords)
         self.sparse = face is Face.REQUEST
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if value is None:
             return None
         return {name: share for name, share in value.items() if share or not self.sparse}
@@ -217,11 +250,11 @@ class WrappedTable(Table):
         super().__init__(**keywords)
         self.key = key
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return None if value is None else {name: {self.key: each} for name, each in value.items()}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
-        table = super()._deserialize(value, attr, data, **keywords)
+    def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> Any:
+        table = super()._deserialize(value, *place, **keywords)
         return {name: each.get(self.key, each) if isinstance(each, dict) else each for name, each in table.items()}
 
 
@@ -234,10 +267,10 @@ class Part(_Field):
         super().__init__(**keywords)
         self.read, self.write = load, dump
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return self.write(value) if isinstance(value, Entity) else value
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, Mapping):
             return self.read(value)
         raise ValidationError("Not a valid mapping.")
@@ -252,10 +285,10 @@ class IdTable(_Field):
         super().__init__(**keywords)
         self.kind = kind
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return None if value is None else {each.resource_id: {} for each in value}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValidationError("Not a valid object.")
         return [self.kind(resource_id=key) for key in value]  # type: ignore[call-arg]
@@ -270,15 +303,18 @@ class AssetText(_Field):
         super().__init__(**keywords)
         self.part = part
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **keywords: Any) -> Any:
-        return self.part._serialize(value, attr, obj) if self.part else value  # noqa: SLF001 (the part it is made of)
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return self.part._serialize(value) if self.part else value  # noqa: SLF001 (the part it is made of)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **keywords: Any) -> Any:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, str):
             return value
         if self.part is None:
             raise ValidationError("Not a valid reference.")
         return self.part.deserialize(value)
+
+
+_ON_EVERY_FACE: dict[type, type[_Field]] = {words.Texts: TextTable, words.Version: VersionText}
 
 
 def field_for(hint: Any, face: Face, part: Callable[[type[Entity]], Part], **keywords: Any) -> ma.Field[Any]:
@@ -292,31 +328,39 @@ def field_for(hint: Any, face: Face, part: Callable[[type[Entity]], Part], **key
         keywords: Passed on to the field, e.g. `validate`.
     """
     kinds, marks = _taken_apart(hint)
-    wire = face is not Face.YAML
     for mark in marks:
-        match mark:
-            case words.Duration() if wire:
-                return DurationText(mark, **keywords)
-            case words.Choice():
-                return ChoiceText(mark, wire, **keywords)
-            case words.CondaSpec():
-                return CondaText(wire, **keywords)
-            case words.Texts():
-                return TextTable(**keywords)
-            case words.Percentages():
-                return TrafficTable(face, **keywords)
-            case words.Wrapped() if wire:
-                return WrappedTable(mark.key, **keywords)
-            case words.Ids() if wire:
-                return IdTable(get_args(kinds[0])[0], **keywords)
-            case words.LocalPath() if not wire:
-                return PathText(**keywords)
-            case words.Asset():
-                nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Entity)]
-                return AssetText(part(nested[0]) if nested else None, **keywords)
-            case _:
-                continue
+        spelled = _spelled(mark, kinds, face, part, **keywords)
+        if spelled:
+            return spelled
     return _plain(kinds[0], face, part, **keywords)
+
+
+def _spelled(
+    mark: Any, kinds: list[Any], face: Face, part: Callable[[type[Entity]], Part], **keywords: Any
+) -> ma.Field[Any] | None:
+    """The field for a word; None where the word says nothing on this face."""
+    wire = face is not Face.YAML
+    if type(mark) in _ON_EVERY_FACE:
+        return _ON_EVERY_FACE[type(mark)](**keywords)
+    match mark:
+        case words.Duration() if wire:
+            return DurationText(mark, **keywords)
+        case words.Choice():
+            return ChoiceText(mark, wire, **keywords)
+        case words.CondaSpec():
+            return CondaText(wire, **keywords)
+        case words.Percentages():
+            return TrafficTable(face, **keywords)
+        case words.Wrapped() if wire:
+            return WrappedTable(mark.key, **keywords)
+        case words.Ids() if wire:
+            return IdTable(get_args(kinds[0])[0], **keywords)
+        case words.LocalPath() if not wire:
+            return PathText(**keywords)
+        case words.Asset():
+            nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Entity)]
+            return AssetText(part(nested[0]) if nested else None, **keywords)
+    return None
 
 
 def _plain(kind: Any, face: Face, part: Callable[[type[Entity]], Part], **keywords: Any) -> ma.Field[Any]:
@@ -331,8 +375,6 @@ def _plain(kind: Any, face: Face, part: Callable[[type[Entity]], Part], **keywor
         nested = part(kind)
         return Part(nested.read, nested.write, **keywords)
     simple: dict[Any, type[_Field]] = {str: Text, int: Whole, float: Number, bool: Switch}
-    if kind is int:
-        return Whole(strict=True, **keywords)
     return simple.get(kind, Anything)(**keywords)
 
 

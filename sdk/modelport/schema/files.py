@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -122,13 +123,11 @@ def _override(document: dict[str, Any], place: str, value: Any) -> None:
 def _located(error: ValidationException, text: str, name: str | None) -> ValidationException:
     """The same error with the file's name, and each problem's line."""
     root = yaml.compose(text, Loader=_Loader)
-    details, lines = [], []
-    for detail in error.details or [{"code": error.code, "target": error.target, "message": error.message}]:
-        line = _line(root, str(detail["target"] or "").split("."))
-        details.append({**detail, "line": line})
-        lines.append(f"line {line}: {detail['target']}: {detail['message']}")
-    told = "\n  ".join(lines)
-    return ValidationException(f"{name or 'The YAML'}:\n  {told}", target=error.target, details=details)
+    found = error.details or [{"code": error.code, "target": error.target, "message": error.message}]
+    details = [{**each, "line": _line(root, str(each["target"] or "").split("."))} for each in found]
+    details.sort(key=itemgetter("line"))
+    told = "\n  ".join(f"line {each['line']}: {each['target']}: {each['message']}" for each in details)
+    return ValidationException(f"{name or 'The YAML'}:\n  {told}", target=details[0]["target"], details=details)
 
 
 def _line(node: Any, place: Sequence[str]) -> int:
