@@ -66,7 +66,7 @@ class VenvBuilder:
     """
 
     def __init__(self, cache: Path, *, scoring: Path | None = None, offline: bool = False) -> None:
-        self._cache = cache.absolute()
+        self._cache = cache.resolve()  # an environment carries its path, which must not be that of a link
         self._scoring = scoring or _scoring_folder()
         self._offline = offline
         self._digest: tuple[object, str] = (None, "")

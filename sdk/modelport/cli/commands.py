@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from modelport.errors import ModelportError
 from modelport.transports import launch
 
 _home = click.option(
-    "--home", type=click.Path(path_type=Path), default=None, help="The workspace's folder [MODELPORT_HOME, ~/.modelport]."
+    "--home",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The workspace's folder [MODELPORT_HOME, ~/.modelport].",
 )
 
 
@@ -48,14 +52,9 @@ def up(home: Path | None) -> None:
 @_home
 def down(home: Path | None) -> None:
     """End the background server with all replicas. Endpoints are remembered for the next `up`."""
-    folder = _folder(home)
-    found = launch.find(folder)
-    if found is None:
-        if not background.left_running(folder):
-            click.echo("Modelport is not up.")
-            return
-        found = launch.find_or_start(folder)  # a server that died left replicas; the next one can end them
-    launch.stop(found, replicas=True)
+    if not background.end(_folder(home)):
+        click.echo("Modelport is not up.")
+        return
     click.echo("Modelport is down.")
 
 
@@ -91,6 +90,18 @@ def status(home: Path | None, as_json: bool) -> None:
                 f"    {deployment['name']}: {deployment['state']}, {deployment['instances']} instances, "
                 f"{deployment['traffic']}% of the traffic"
             )
+
+
+@modelport.command()
+@_home
+@click.option("--keep", is_flag=True, help="Leave the endpoint up, and say how to call it.")
+def quickstart(home: Path | None, keep: bool) -> None:
+    """Watch a model replace another while it is in use: about a minute the first time."""
+    story = import_module("modelport.cli.quickstart")  # rich is for this command alone
+    try:
+        story.quickstart(_folder(home), keep=keep)
+    except KeyboardInterrupt as error:
+        raise click.ClickException("The quickstart was stopped; nothing runs any more.") from error
 
 
 @modelport.command(hidden=True)

@@ -19,7 +19,6 @@ import socket
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO
 
 import psutil
 import uvicorn
@@ -30,9 +29,13 @@ from modelport.controlplane.home import open_home
 from modelport.controlplane.http import application
 from modelport.controlplane.workspace import LocalWorkspace
 from modelport.errors import LocalServerError
+from modelport.transports import launch
 
 logger = logging.getLogger(__name__)
 
+_ENDING = 20.0
+"""Seconds that a server which is ending may take: less than clients give its successor to start."""
+_POLL = 0.02
 _LOG_BYTES = 5_000_000
 _LOG_FILES = 3
 _FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
@@ -49,16 +52,16 @@ def serve(home: Path, backend: str) -> None:
     """
     home = home.expanduser().resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(home):
-        _log_to(home / "logs")
-        workspace = LocalWorkspace(home, backend=backend)
-        stop = False
-        try:
-            stop = asyncio.run(_listen(home, workspace))
-        finally:
-            (home / "server.json").unlink(missing_ok=True)
-            workspace.close(stop=stop)
-            logger.info("The server ended; %s", "its replicas too" if stop else "its replicas serve on")
+    _lock(home)
+    _log_to(home / "logs")
+    workspace = LocalWorkspace(home, backend=backend)
+    stop = False
+    try:
+        stop = asyncio.run(_listen(home, workspace))
+    finally:
+        (home / "server.json").unlink(missing_ok=True)
+        workspace.close(stop=stop)
+        logger.info("The server ended; %s", "its replicas too" if stop else "its replicas serve on")
 
 
 def left_running(home: Path) -> list[int]:
@@ -69,6 +72,22 @@ def left_running(home: Path) -> list[int]:
         if any(part.startswith(runtime) for part in process.info["cmdline"] or ()):
             found.append(process.pid)
     return found
+
+
+def end(home: Path) -> bool:
+    """
+    End the server of a workspace with all that it runs; False when nothing ran.
+
+    Raises:
+        errors.LocalServerError: It did not end in time.
+    """
+    found = launch.find(home)
+    if found is None:
+        if not left_running(home):
+            return False
+        found = launch.find_or_start(home)  # a server that died left replicas; the next one can end them
+    launch.stop(found, replicas=True)
+    return True
 
 
 async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
@@ -89,6 +108,9 @@ async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
     server = uvicorn.Server(config)
     _write(home / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}))
     logger.info("Modelport %s listens at %s for '%s'", __version__, url, home)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn, which has handlers of its own, raises the signal again in the end: the workspace is closed after that
+        signal.signal(number, lambda *_: None)
     await server.serve(sockets=[listening])
     return stop
 
@@ -109,16 +131,20 @@ def _write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _lock(home: Path) -> IO[str]:
-    """The lock that a workspace's one server holds while it lives."""
-    file = (home / "server.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        message = f"Another server has the workspace '{home}'. Use it, or end it with `modelport down`."
-        raise LocalServerError(message) from error
-    return file
+def _lock(home: Path) -> None:
+    """Take the lock that a workspace's one server holds until its process has ended; one that is ending is awaited."""
+    descriptor = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + _ENDING
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                message = f"Another server has the workspace '{home}'. Use it, or end it with `modelport down`."
+                raise LocalServerError(message) from error
+        time.sleep(_POLL)
 
 
 def _log_to(folder: Path) -> None:
