@@ -24,7 +24,16 @@ def environment(*requirements: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "bin" / "python"
         subprocess.run([uv.find_uv_bin(), "venv", "-q", "--python", sys.executable, folder], check=True)
-        command = [uv.find_uv_bin(), "pip", "install", "-q", "--compile-bytecode", "--python", str(python), *requirements]
+        command = [
+            uv.find_uv_bin(),
+            "pip",
+            "install",
+            "-q",
+            "--compile-bytecode",
+            "--python",
+            str(python),
+            *requirements,
+        ]
         subprocess.run(command, check=True)
         yield python
 

@@ -68,25 +68,29 @@ def token(parts: Parts, resource: Resource, _request: Request) -> Response:
 
 
 def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
-    """`{"content"}`: the last lines of the replicas, or, for StorageInitializer, what the last operation said."""
+    """
+    `{"content"}`: the last lines of the replicas, or, for StorageInitializer, what the last operation said.
+
+    A deployment that never served has no replicas left; why it failed ends with their last lines.
+    """
     body = _body(request)
     said = str(body.get("containerType") or "InferenceServer")
     storage = _CONTAINERS.get(said.lower().replace("-", ""))
-    tail = body.get("tail") or _MOST_LINES
+    tail = body.get("tail", _MOST_LINES)
     if storage is None or isinstance(tail, bool) or not isinstance(tail, int) or tail < 1:
         raise ValidationException(
             f"getLogs takes containerType InferenceServer or StorageInitializer and tail of at least 1, not {said!r} "
             f"and {tail!r}."
         )
-    if storage:
-        with parts.store.reading() as transaction:
-            operation = transaction.latest(resource.place)
-        lines = list(operation.messages) if operation else []
-        if operation and operation.fault:
-            lines += str(operation.fault["message"]).splitlines()
-        return Response(200, {"content": "\n".join(lines[-tail:])})
     serving = resource.private.get("serving")
-    return Response(200, {"content": parts.backend.logs(serving["id"], tail) if serving else ""})
+    if serving and not storage:
+        return Response(200, {"content": parts.backend.logs(serving["id"], tail)})
+    with parts.store.reading() as transaction:
+        operation = transaction.latest(resource.place)
+    lines = list(operation.messages) if operation and storage else []
+    if operation and operation.fault:
+        lines += str(operation.fault["message"]).splitlines()
+    return Response(200, {"content": "\n".join(lines[-tail:])})
 
 
 def start_pending_upload(parts: Parts, place: str, request: Request) -> Response:

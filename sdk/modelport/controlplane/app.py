@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import datetime, timezone
+from types import NoneType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -34,6 +35,7 @@ from modelport.controlplane.store import Operation, Resource, Store, Transaction
 from modelport.entities import Code, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.entities.base import changed
 from modelport.errors import (
+    LocalServerError,
     ModelportError,
     OperationInProgress,
     ResourceExistsError,
@@ -101,13 +103,17 @@ class App:
         self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock)
         self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, clock)
         self._routes = [_Route(kind) for kind in KINDS]
+        self._closed = False
 
     def start(self) -> None:
         """Take up where the last one stopped: adopt what runs, go on with what had not ended."""
+        with self._store.reading() as transaction:
+            self._blobs.keep(transaction.text())
         self._jobs.start()
 
     def close(self, *, stop: bool = False) -> None:
         """End its threads; with `stop` also every replica and the gateway. Endpoints are remembered."""
+        self._closed = True
         self._jobs.close(stop=stop)
         self._parts.backend.close()
         if stop:
@@ -118,6 +124,8 @@ class App:
 
     def handle(self, request: Request) -> Response:
         """The answer to a request; every error is an answer."""
+        if self._closed:
+            return faults.response_of(LocalServerError("The workspace was closed; open it again to go on."))
         try:
             return self._handle(request)
         except ModelportError as error:
@@ -197,17 +205,17 @@ class App:
         with self._store.reading() as transaction:
             if not route.versioned and "/" in collection and transaction.get(collection.rpartition("/")[0]) is None:
                 raise ResourceNotFoundError(f"{_called(collection.rpartition('/')[0])} does not exist.")
-            found = transaction.list(collection)
+            found = transaction.resources(collection)
         return self._page([self._shown(each) for each in found], request)
 
     def _list_containers(self, collection: str, request: Request) -> Response:
         with self._store.reading() as transaction:
-            names = {each.place.split("/")[1]: None for each in transaction.list(collection, below=True)}
+            names = {each.place.split("/")[1]: None for each in transaction.resources(collection, below=True)}
         return self._page([self._container(f"{collection}/{name}") for name in names], request)
 
     def _container(self, place: str) -> dict[str, Any]:
         with self._store.reading() as transaction:
-            versions = transaction.list(f"{place}/versions")
+            versions = transaction.resources(f"{place}/versions")
         if not versions:
             raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
         numbers = [each.place.rpartition("/")[2] for each in versions]
@@ -276,6 +284,9 @@ class App:
     def _put(self, route: _Route, place: str, request: Request) -> Response:
         if not isinstance(request.body, Mapping):
             raise ValidationException(f"The body of {request.method} {place} must be a JSON object.")
+        if not isinstance(request.body.get("properties", {}), (Mapping, NoneType)):
+            message = f"The properties in the body of {request.method} {place} must be a JSON object."
+            raise ValidationException(message, target="properties")
         lasting = not route.versioned
         with self._store.writing() as transaction:
             have = transaction.get(place)
@@ -303,7 +314,7 @@ class App:
     def _guard(self, transaction: Transaction, place: str, have: Resource | None, request: Request) -> None:
         """What must hold before anything is changed: the caller's conditions, and that nobody else is at it."""
         expected = request.headers.get("if-match")
-        if expected and expected != "*" and expected.strip('"') != (have.etag if have else None):
+        if expected and (have is None or expected not in ("*", f'"{have.etag}"', have.etag)):
             raise ResourceModifiedError(
                 f"{_called(place)} was changed since you read it. Get it, make your change again, and send that."
             )
@@ -311,7 +322,8 @@ class App:
             raise ResourceExistsError(f"{_called(place)} exists already.")
         if transaction.running(place):
             raise OperationInProgress(
-                f"Another operation on {_called(place)} has not ended. Wait for its poller, then try again.", target=place
+                f"Another operation on {_called(place)} has not ended. Wait for its poller, then try again.",
+                target=place,
             )
         if have and have.body["properties"].get("provisioningState") == "Deleting":
             raise ResourceExistsError(f"{_called(place)} is being deleted.")
@@ -355,7 +367,7 @@ class App:
                 _refuse_if_live(transaction, have)
             elif transaction.running(place, below=True):
                 raise OperationInProgress(
-                    f"A deployment of {_called(place)} has an operation that has not ended. Wait for it, then try again."
+                    f"A deployment of {_called(place)} has an operation that has not ended. Wait for it, and try again."
                 )
             leaving = {**have.body["properties"], "provisioningState": "Deleting"}
             transaction.put(attrs.evolve(have, body={**have.body, "properties": leaving}))
@@ -398,8 +410,8 @@ def _refuse_if_live(transaction: Transaction, deployment: Resource) -> None:
         share = (properties.get(key) or {}).get(name.lower())
         if share:
             raise ResourceExistsError(
-                f"{_called(deployment.place)} has {share}% {what} traffic. Give it to another deployment, or set it to 0, "
-                "and delete it then.",
+                f"{_called(deployment.place)} has {share}% {what} traffic. Give it to another deployment, or set it "
+                "to 0, and delete it then.",
                 target=key,
             )
 
@@ -407,7 +419,9 @@ def _refuse_if_live(transaction: Transaction, deployment: Resource) -> None:
 def _refuse_if_used(transaction: Transaction, asset: Resource) -> None:
     """An asset that a deployment refers to stays: the deployment would not come up again without it."""
     wanted = str(asset.body["id"]).lower()
-    for each in transaction.list("onlineEndpoints", below=True):
+    for each in transaction.resources("onlineEndpoints", below=True):
+        if "/deployments/" not in each.place:
+            continue
         properties = each.body["properties"]
         used = [properties.get("model"), properties.get("environmentId")]
         used.append((properties.get("codeConfiguration") or {}).get("codeId"))
@@ -430,4 +444,6 @@ def _called(place: str) -> str:
     first = f"{kinds.get(steps[0].lower(), steps[0])} '{steps[1]}'" if len(steps) > 1 else steps[0]
     if len(steps) <= 3:
         return first
-    return f"Deployment '{steps[3]}' of '{steps[1]}'" if steps[2].lower() == "deployments" else f"{first} version '{steps[3]}'"
+    if steps[2].lower() == "deployments":
+        return f"Deployment '{steps[3]}' of '{steps[1]}'"
+    return f"{first} version '{steps[3]}'"

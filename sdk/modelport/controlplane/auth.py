@@ -2,8 +2,9 @@
 Keys and tokens of endpoints.
 
 Keys are random. Tokens are made from an endpoint's secret and the time, so that
-none need be stored: any token of the present or the last window is valid, and the
-gateway is told both.
+none need be stored: any token of the present or the last window is valid. The
+gateway is told the next window's too, so that it need not hear in the very second
+in which a window begins.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def new_credentials() -> dict[str, str]:
 
 def token(credentials: dict[str, str], now: float) -> dict[str, Any]:
     """The answer to the action `token`, as Azure sends it; times in seconds since 1970."""
-    window = int(now // WINDOW)
+    present = window(now)
     return {
-        "accessToken": _token(credentials["secret"], window),
-        "expiryTimeUtc": (window + 2) * WINDOW,
-        "refreshAfterTimeUtc": (window + 1) * WINDOW,
+        "accessToken": _token(credentials["secret"], present),
+        "expiryTimeUtc": (present + 2) * WINDOW,
+        "refreshAfterTimeUtc": (present + 1) * WINDOW,
         "tokenType": "Bearer",
     }
 
@@ -48,11 +49,15 @@ def accepted(auth_mode: str, credentials: dict[str, str], now: float) -> tuple[s
     if auth_mode == "Key":
         return credentials["primary"], credentials["secondary"]
     if auth_mode == "AMLToken":
-        window = int(now // WINDOW)
-        return _token(credentials["secret"], window), _token(credentials["secret"], window - 1)
+        return tuple(_token(credentials["secret"], window(now) + step) for step in (-1, 0, 1))
     return ()
 
 
-def _token(secret: str, window: int) -> str:
-    digest = hmac.new(secret.encode(), f"{window}".encode(), hashlib.sha256).digest()
+def window(now: float) -> int:
+    """The number of the window in which `now`, seconds since 1970, is."""
+    return int(now // WINDOW)
+
+
+def _token(secret: str, number: int) -> str:
+    digest = hmac.new(secret.encode(), f"{number}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

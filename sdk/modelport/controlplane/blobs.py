@@ -75,11 +75,11 @@ class Blobs:
         finally:
             part.unlink(missing_ok=True)
 
-    def remove(self, uri: str) -> None:
-        """Forget an upload. One that is gone already is fine."""
-        found = _UPLOAD.search(uri)
-        if found:
-            shutil.rmtree(self._folder / found["upload"], ignore_errors=True)
+    def keep(self, records: str) -> None:
+        """Remove the uploads that `records`, the text of them all, do not name: cut off, or replaced."""
+        for upload in self._folder.iterdir():
+            if upload.name not in records:
+                shutil.rmtree(upload, ignore_errors=True)
 
     def _path(self, upload: str, rest: str) -> Path:
         rest = unquote(rest)

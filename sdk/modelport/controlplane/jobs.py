@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 
@@ -34,8 +35,8 @@ _POLL = 0.05
 _MOST_ENDS = 3
 """How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
 
-_SETTLED = 5.0
-"""Seconds that adopted replicas get to show that they are ready before the gateway is told without them."""
+_TOKENS = 60.0
+"""Seconds between two looks at the clock for the tokens' sake."""
 
 
 class Jobs:
@@ -55,7 +56,7 @@ class Jobs:
         self._lanes = Lanes()
         self._routing = threading.RLock()
         self._changed = threading.Condition()
-        self._recovering = False
+        self._recovering = True
         self._closing = threading.Event()
         backend.changed = self._replicas_changed
 
@@ -66,22 +67,19 @@ class Jobs:
         Take up where the last server stopped.
 
         Serving replicas are adopted or started, those that nobody needs are ended, operations that had not ended
-        go on. The gateway's routes are left alone until adopted replicas have shown that they are ready.
+        go on. The gateway's routes are left alone until every replica that was ready is known again.
         """
-        adopted = self._gateway.start()
-        self._recovering = True
-        serving = [revision for each in self._deployments() if (revision := _serving(each))]
+        self._gateway.start()
+        with self._store.reading() as transaction:
+            running = transaction.running()
+            serving = [revision for each in _deployments(transaction) if (revision := _serving(each))]
         for revision in serving:
             self._backend.apply(revision)
-        running = self._running()
-        if adopted:
-            wanted = [each.id for each in serving if each.instances]
-            self._wait(lambda: all(self._ready(each) for each in wanted), _SETTLED)
         self._recovering = False
         self.route()
         needed = {each.id for each in serving} | {_revision_id(each) for each in running}
         for orphan in self._backend.revisions() - needed:
-            self._lanes.put("orphans", lambda orphan=orphan: self._backend.remove(orphan))  # type: ignore[misc]
+            self._lanes.put("orphans", partial(self._backend.remove, orphan))
         for operation in running:
             self.begin(operation)
         threading.Thread(target=self._renew_tokens, name="modelport-tokens", daemon=True).start()
@@ -119,6 +117,9 @@ class Jobs:
     # Operations
 
     def _run(self, operation: Operation) -> None:
+        """Run an operation to its end, unless the server is stopped: then the next one takes it up."""
+        if self._closing.is_set():
+            return
         try:
             if operation.verb == "delete":
                 self._delete(operation)
@@ -128,14 +129,16 @@ class Jobs:
                 self.route()
                 self._end(operation, "Succeeded")
         except OperationCanceled as error:
-            if self._closing.is_set():  # the next server takes it up
-                return
-            self._end(operation, "Canceled", error)
+            self._fail(operation, "Canceled", error)
         except ModelportError as error:
-            self._end(operation, "Failed", error)
+            self._fail(operation, "Failed", error)
         except Exception as error:
             logger.exception("Operation %s on %s raised", operation.id, operation.place)
-            self._end(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
+            self._fail(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
+
+    def _fail(self, operation: Operation, status: str, error: ModelportError) -> None:
+        if not self._closing.is_set():
+            self._end(operation, status, error)
 
     def _put_deployment(self, operation: Operation) -> None:
         with self._store.reading() as transaction:
@@ -162,6 +165,7 @@ class Jobs:
         self._end(operation, "Succeeded")
 
     def _take(self, step: plan.Step, operation: Operation) -> None:
+        self._go_on()
         match step:
             case plan.Run(revision):
                 self._backend.apply(revision)
@@ -182,8 +186,7 @@ class Jobs:
             ready = sum(each.state == "ready" for each in replicas)
             if ready == len(replicas) == revision.instances:
                 return
-            if self._closing.is_set():
-                raise OperationCanceled("The server was stopped; the operation goes on when it is up again.")
+            self._go_on()
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
@@ -196,10 +199,14 @@ class Jobs:
             with self._changed:
                 self._changed.wait(_POLL)
 
+    def _go_on(self) -> None:
+        if self._closing.is_set():
+            raise OperationCanceled("The server was stopped; the operation goes on when it is up again.")
+
     def _delete(self, operation: Operation) -> None:
         with self._store.reading() as transaction:
             there = transaction.get(operation.place)
-            below = transaction.list(f"{operation.place}/deployments")
+            below = transaction.resources(f"{operation.place}/deployments")
         self.route()  # what is being deleted is not routed
         for each in [*below, *([there] if there else [])]:
             serving = _serving(each)
@@ -230,23 +237,13 @@ class Jobs:
 
     # What there is
 
-    def _deployments(self) -> list[Resource]:
-        with self._store.reading() as transaction:
-            return _deployments(transaction)
-
-    def _running(self) -> list[Operation]:
-        with self._store.reading() as transaction:
-            return transaction.running()
-
     def _endpoints(self) -> list[routes.Endpoint]:
         """The routes that the workspace asks for now."""
         now = self._clock()
         with self._store.reading() as transaction:
-            endpoints = transaction.list("onlineEndpoints")
-            deployments = {each.place: transaction.list(f"{each.place}/deployments") for each in endpoints}
-        return [
-            self._endpoint(each, deployments[each.place], now) for each in endpoints if not _is_leaving(each)
-        ]
+            endpoints = transaction.resources("onlineEndpoints")
+            deployments = {each.place: transaction.resources(f"{each.place}/deployments") for each in endpoints}
+        return [self._endpoint(each, deployments[each.place], now) for each in endpoints if not _is_leaving(each)]
 
     def _endpoint(self, resource: Resource, deployments: list[Resource], now: float) -> routes.Endpoint:
         endpoint = loaded(OnlineEndpoint, resource)
@@ -278,26 +275,28 @@ class Jobs:
         if not self._recovering:
             self.route()
 
-    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition() and time.monotonic() < deadline:
-            with self._changed:
-                self._changed.wait(_POLL)
-
     def _renew_tokens(self) -> None:
-        """Tell the gateway of new tokens when a window begins."""
-        while not self._closing.wait(auth.WINDOW - self._clock() % auth.WINDOW + 0.1):
-            try:
-                self.route()
-            except ModelportError:
-                logger.exception("The gateway was not told of new tokens")
+        """Tell the gateway of new tokens when a window begins; a machine that slept notices within a minute."""
+        told = auth.window(self._clock())
+        while not self._closing.wait(_TOKENS):
+            now = auth.window(self._clock())
+            if now != told and self._routed():
+                told = now
+
+    def _routed(self) -> bool:
+        try:
+            self.route()
+        except ModelportError:
+            logger.exception("The gateway was not told of the present routes")
+            return False
+        return True
 
 
 def _deployments(transaction: Transaction) -> list[Resource]:
     return [
         deployment
-        for endpoint in transaction.list("onlineEndpoints")
-        for deployment in transaction.list(f"{endpoint.place}/deployments")
+        for endpoint in transaction.resources("onlineEndpoints")
+        for deployment in transaction.resources(f"{endpoint.place}/deployments")
     ]
 
 

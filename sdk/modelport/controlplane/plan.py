@@ -159,7 +159,8 @@ def notes(deployment: OnlineDeployment, environment: Environment | None) -> list
         inside = "made from its conda file" if environment.conda_file else "with only what scoring needs"
         found.append(f"Image '{environment.image}' is recorded, not used: the replicas run in an environment {inside}.")
     if deployment.instance_type:
-        found.append(f"instance_type '{deployment.instance_type}' is recorded, not acted on: replicas share this machine.")
+        kind = deployment.instance_type
+        found.append(f"instance_type '{kind}' is recorded, not acted on: replicas share this machine.")
     ignored = {
         "data_collector": deployment.data_collector,
         "egress_public_network_access": deployment.egress_public_network_access == "disabled",

@@ -9,6 +9,7 @@ readers both decide to write.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from modelport.errors import LocalServerError
 
 SCHEMA = 1
 """Version of the tables. A higher one in the file was written by a newer Modelport."""
+
+_MOST_OPERATIONS = 1000
+"""How many operations are remembered; those that have not ended always are."""
 
 _tables = sql.MetaData()
 _facts = sql.Table(
@@ -104,16 +108,16 @@ class Store:
         if self._engine.dialect.name == "sqlite":
             sql.event.listen(self._engine, "connect", _prepare)
             sql.event.listen(self._engine, "begin", _begin)
-        with self.writing() as transaction:
-            _tables.create_all(transaction.connection)
-            found = transaction.fact("schema") or SCHEMA
-            transaction.remember("schema", SCHEMA)
-            if found > SCHEMA:
-                message = (
-                    f"The state in '{url}' has schema {found}, and this version of Modelport knows {SCHEMA}: a newer "
-                    "version wrote it. Install that version again, or choose another MODELPORT_HOME."
-                )
-                raise LocalServerError(message)
+        try:
+            with self.writing() as transaction:
+                _open(transaction, url)
+        except sql.exc.DatabaseError as error:
+            self.close()
+            message = f"The state in '{url}' cannot be read: {error.orig}. Put a copy back, or remove it to start anew."
+            raise LocalServerError(message) from error
+        except LocalServerError:
+            self.close()
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -150,7 +154,7 @@ class Transaction:
         row = self.connection.execute(query).mappings().first()
         return _resource(row) if row else None
 
-    def list(self, collection: str, *, below: bool = False) -> list[Resource]:
+    def resources(self, collection: str, *, below: bool = False) -> list[Resource]:
         """The resources of a collection, oldest first; with `below` also those further down."""
         column = sql.func.lower(_resources.c.collection)
         match = column == collection.lower()
@@ -158,6 +162,11 @@ class Transaction:
             match |= column.startswith(f"{collection.lower()}/", autoescape=True)
         query = sql.select(_resources).where(match).order_by(_resources.c.number)
         return [_resource(row) for row in self.connection.execute(query).mappings()]
+
+    def text(self) -> str:
+        """All that is stored of all resources, as one text to look for names in."""
+        rows = self.connection.execute(sql.select(_resources.c.body, _resources.c.private))
+        return "\n".join(json.dumps(tuple(row)) for row in rows)
 
     def put(self, resource: Resource) -> Resource:
         """Store it with a new ETag; the number of one that was there stays."""
@@ -184,11 +193,14 @@ class Transaction:
         self.connection.execute(sql.delete(_resources).where(match))
 
     def begin(self, operation: Operation) -> None:
-        """Record an operation."""
+        """Record an operation, and forget those that ended long ago."""
+        number = self._next(_operations)
+        old = (_operations.c.number <= number - _MOST_OPERATIONS) & (_operations.c.status != "InProgress")
+        self.connection.execute(sql.delete(_operations).where(old))
         values = {
             "id": operation.id,
             "place": operation.place,
-            "number": self._next(_operations),
+            "number": number,
             "verb": operation.verb,
             "status": operation.status,
             "messages": list(operation.messages),
@@ -239,12 +251,9 @@ class Transaction:
         return self.connection.execute(query).scalar()
 
     def remember(self, name: str, value: Any) -> None:
-        """Set a fact that is not known yet, or change it; a schema's number never goes down."""
-        there = self.fact(name)
-        if there is None:
-            self.connection.execute(sql.insert(_facts).values(name=name, value=value))
-        elif name != "schema" or there < value:
-            self.connection.execute(sql.update(_facts).where(_facts.c.name == name).values(value=value))
+        """Set a fact."""
+        self.connection.execute(sql.delete(_facts).where(_facts.c.name == name))
+        self.connection.execute(sql.insert(_facts).values(name=name, value=value))
 
     def _update(self, identifier: str, **values: Any) -> None:
         self.connection.execute(sql.update(_operations).where(_operations.c.id == identifier).values(**values))
@@ -253,9 +262,23 @@ class Transaction:
         return (self.connection.execute(sql.select(sql.func.max(table.c.number))).scalar() or 0) + 1
 
 
+def _open(transaction: Transaction, url: str | Path) -> None:
+    """Make the tables that are missing, and refuse those of a newer version."""
+    _tables.create_all(transaction.connection)
+    found = transaction.fact("schema")
+    if found is None:
+        transaction.remember("schema", SCHEMA)
+    elif found > SCHEMA:
+        message = (
+            f"The state in '{url}' has schema {found}, and this version of Modelport knows {SCHEMA}: a newer version "
+            "wrote it. Install that version again, or choose another MODELPORT_HOME."
+        )
+        raise LocalServerError(message)
+
+
 def _prepare(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # sqlite3's own transactions begin too late; `_begin` begins ours
-    for pragma in ("journal_mode=WAL", "busy_timeout=15000", "synchronous=NORMAL"):
+    for pragma in ("busy_timeout=15000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

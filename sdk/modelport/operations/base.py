@@ -37,9 +37,7 @@ class Service:
         answer = self.ask("GET", "")
         return faces.load(Workspace, answer.body, Face.RECORD).location
 
-    def ask(
-        self, method: Method, place: str, *, query: Mapping[str, str] | None = None, body: Any = None
-    ) -> Response:
+    def ask(self, method: Method, place: str, *, query: Mapping[str, str] | None = None, body: Any = None) -> Response:
         """
         The success answer to a request about `place` in the workspace.
 

@@ -17,7 +17,13 @@ from modelport.entities import (
     OnlineEndpoint,
 )
 from modelport.entities.base import changed
-from modelport.errors import ClientAuthenticationError, ScoringError, ValidationException
+from modelport.errors import (
+    ClientAuthenticationError,
+    ResourceNotFoundError,
+    ScoringError,
+    ServiceRequestError,
+    ValidationException,
+)
 from modelport.operations import scoring
 from modelport.operations.base import Service, refuse_local
 from modelport.operations.poller import LROPoller
@@ -27,6 +33,9 @@ from modelport.schema.faces import Face
 from modelport.transports.scoring import Answer, Scorer
 
 Keys = EndpointAuthKeys | EndpointAuthToken | EndpointAadToken
+_REFUSED = frozenset({ClientAuthenticationError.status, ResourceNotFoundError.status})
+"""What the gateway says to an old key, and of an endpoint that is gone; both before a model sees anything."""
+
 _AAD_SCOPE = "https://ml.azure.com/.default"
 
 
@@ -123,7 +132,7 @@ class OnlineEndpointOperations:
         request_file: str | os.PathLike[str] | None = None,
         deployment_name: str | None = None,
         input_data: Any = None,
-        params_override: Any = None,
+        params_override: Any = None,  # noqa: ARG002 (Azure's signature)
         local: bool = False,
         headers: Mapping[str, str] | None = None,
         content_type: str | None = None,
@@ -161,13 +170,16 @@ class OnlineEndpointOperations:
         return scoring.result(answer, endpoint_name, deployment_name)
 
     def _post(self, name: str, content: bytes, headers: Mapping[str, str], timeout: float | None) -> Answer:
-        """Post with the key that is known; with a new one when that was refused, which is before the model ran."""
+        """Post by what is known of the endpoint; by what it is now when the gateway refused that."""
         known = self._doors.get(name)
         door = known or self._door(name)
-        answer = self._send(door, content, headers, timeout)
-        if answer.status == ClientAuthenticationError.status and known:
-            answer = self._send(self._door(name), content, headers, timeout)
-        return answer
+        try:
+            answer = self._send(door, content, headers, timeout)
+        except ServiceRequestError:
+            self._doors.pop(name, None)
+            raise
+        refused = answer.status in _REFUSED and scoring.DEPLOYMENT not in answer.headers
+        return self._send(self._door(name), content, headers, timeout) if known and refused else answer
 
     def _send(self, door: _Door, content: bytes, headers: Mapping[str, str], timeout: float | None) -> Answer:
         with self._lock:
@@ -199,5 +211,3 @@ class OnlineEndpointOperations:
 
 def _nothing(_document: Any) -> None:
     return None
-
-

@@ -7,6 +7,7 @@ notebook can go on; what went wrong is raised by `result`.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ from modelport.arm import faults, lro
 from modelport.arm.messages import Request
 from modelport.errors import HttpResponseError, ModelportError, OperationCanceled, PollingTimeoutError
 from modelport.transports.base import Transport
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -83,7 +86,7 @@ class LROPoller(Generic[T]):
             if not self._ended.is_set():
                 self._callbacks.append(callback)
                 return
-        callback(self)
+        self._call(callback)
 
     def remove_done_callback(self, callback: Callable[[LROPoller[T]], Any]) -> None:
         """Do not call `callback` after all."""
@@ -106,7 +109,13 @@ class LROPoller(Generic[T]):
             callbacks, self._callbacks = self._callbacks, []
             self._ended.set()
         for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[LROPoller[T]], Any]) -> None:
+        try:
             callback(self)
+        except Exception:
+            logger.exception("A callback for the end of %s raised", self._name)
 
 
 def follow_operation(

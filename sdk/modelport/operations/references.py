@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modelport.arm import ids
 from modelport.entities import (
@@ -30,6 +30,9 @@ from modelport.operations.base import Service
 from modelport.schema import files
 from modelport.schema.fields import is_uri
 from modelport.transports import uploads
+
+_E = TypeVar("_E", bound=Entity)
+_A = TypeVar("_A", Model, Environment)
 
 
 def resolved(service: Service, deployment: OnlineDeployment) -> OnlineDeployment:
@@ -67,7 +70,7 @@ def registered_model(service: Service, model: Model) -> Model:
     assert model.path
     if is_uri(model.path):
         said = model if model.name else changed(model, name=_digest(model.path), version="1", is_anonymous=True)
-        return service.put(changed(_versioned(service, said, None), path=_full(service, model.path)))
+        return service.put(changed(_versioned(service, said), path=_full(service, model.path)))
     path = _existing(Path(model.path), "model")
     mark = uploads.content_hash(path) + f"-{path.name}"
     if model.name is None:
@@ -110,7 +113,7 @@ def registered_environment(service: Service, environment: Environment) -> Enviro
             for name in ("image", "build", "conda_file", "inference_config", "os_type")
         ):
             environment = changed(environment, version=latest.version)
-    return service.put(_versioned(service, environment, None))
+    return service.put(_versioned(service, environment))
 
 
 def _code(service: Service, configuration: CodeConfiguration) -> CodeConfiguration:
@@ -195,7 +198,7 @@ def _with_mark(service: Service, model: Model, mark: str) -> tuple[Model, Model 
         newest = _latest(service, Model, f"models/{model.name}")
         if newest and newest.properties.get("hash_sha256") == mark and newest.type == model.type:
             return model, newest
-        model = _versioned(service, model, newest)
+        model = _versioned(service, model)
     there = _there(service, Model, ids.place(model))
     if there and there.properties.get("hash_sha256") != mark:
         raise ValidationException(
@@ -206,7 +209,7 @@ def _with_mark(service: Service, model: Model, mark: str) -> tuple[Model, Model 
     return model, there
 
 
-def _versioned(service: Service, asset: Any, newest: Entity | None) -> Any:
+def _versioned(service: Service, asset: _A) -> _A:
     """The asset with the version that comes next, when it was given none."""
     if asset.version is not None:
         return asset
@@ -216,12 +219,12 @@ def _versioned(service: Service, asset: Any, newest: Entity | None) -> Any:
     return changed(asset, version=version)
 
 
-def _latest(service: Service, kind: type[Any], container: str) -> Any:
+def _latest(service: Service, kind: type[_E], container: str) -> _E | None:
     query = {"$orderBy": "createdtime desc", "$top": "1"}
     return next(service.list(kind, f"{container}/versions", query), None)
 
 
-def _there(service: Service, kind: type[Any], place: str) -> Any:
+def _there(service: Service, kind: type[_E], place: str) -> _E | None:
     try:
         return service.get(kind, place)
     except ResourceNotFoundError:

@@ -43,9 +43,7 @@ class Result(str):
         return json.loads(self)
 
 
-def body(
-    request_file: str | os.PathLike[str] | None, input_data: Any, content_type: str | None
-) -> tuple[bytes, str]:
+def body(request_file: str | os.PathLike[str] | None, input_data: Any, content_type: str | None) -> tuple[bytes, str]:
     """
     The bytes to send, and their content type.
 

@@ -12,9 +12,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from attrs import frozen
 
 from modelport import __version__
 from modelport.errors import LocalServerError
+from modelport.transports.rest import pooled_session
 
 _START = 30.0
 _POLL = 0.02
@@ -37,6 +39,7 @@ class Server:
     token: str
     pid: int
     version: str
+    home: Path
 
 
 def home_folder() -> Path:
@@ -49,13 +52,12 @@ def find(home: Path) -> Server | None:
     try:
         said = json.loads((home / "server.json").read_text())
         token = (home / "token").read_text()
-        answer = requests.get(said["url"], timeout=5)
-        about = answer.json()
-    except (OSError, ValueError, KeyError, requests.RequestException):
-        return None
-    if about.get("home") != str(home.resolve()):
-        return None
-    return Server(said["url"], token, about["pid"], about["modelport"])
+        with pooled_session() as session:
+            about = session.get(said["url"], timeout=5).json()
+        found = Server(said["url"], token, int(about["pid"]), str(about["modelport"]), home)
+        return found if about["home"] == str(home.resolve()) else None
+    except (OSError, ValueError, KeyError, TypeError, requests.RequestException):
+        return None  # none, or another program has its port now
 
 
 def find_or_start(home: Path, backend: str = "process") -> Server:
@@ -90,9 +92,12 @@ def stop(server: Server, *, replicas: bool, seconds: float = 120.0) -> None:
         errors.LocalServerError: It did not end in time.
     """
     headers = {"Authorization": f"Bearer {server.token}"}
-    requests.post(f"{server.url}/shutdown", params={"stop": str(replicas).lower()}, headers=headers, timeout=10)
+    params = {"stop": str(replicas).lower()}
+    # Without an answer it may be ending already: what counts is whether it ends.
+    with suppress(requests.RequestException), pooled_session() as session:
+        session.post(f"{server.url}/shutdown", params=params, headers=headers, timeout=10)
     deadline = time.monotonic() + seconds
-    while _alive(server.pid):
+    while not _ended(server.home):
         if time.monotonic() > deadline:
             raise LocalServerError(f"The server (process {server.pid}) did not end within {seconds:g} s.")
         time.sleep(_POLL)
@@ -108,18 +113,23 @@ def _start(home: Path, backend: str) -> Server:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=home
         )
     deadline = time.monotonic() + _START
-    while time.monotonic() < deadline:
-        server = find(home)
-        if server:
-            # It outlives this process on purpose; without this, Python warns about it when it is collected.
-            process.returncode = 0
-            return server
-        if process.poll() is not None:
-            break
-        time.sleep(_POLL)
-    else:
+    try:
+        while time.monotonic() < deadline:
+            server = find(home)
+            if server:
+                # It may outlive this process; when it does not, it is collected.
+                threading.Thread(target=process.wait, name="modelport-server", daemon=True).start()
+                return server
+            if process.poll() is not None:
+                break
+            time.sleep(_POLL)
+        else:
+            process.kill()
+            process.wait()
+    except BaseException:  # interrupted: nobody would know of the server
         process.kill()
         process.wait()
+        raise
     lines = log.read_bytes()[position:].decode(errors="replace").strip().splitlines()
     said = "\n".join(lines[-_LAST_LINES:]) or "It said nothing."
     raise LocalServerError(f"The background server did not start. The end of '{log}':\n{said}")
@@ -139,18 +149,14 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _alive(pid: int) -> bool:
-    try:
-        done, _ = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        done = 0
-    if done == pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _ended(home: Path) -> bool:
+    """Whether no server has the workspace: each holds this lock while it lives, and a zombie holds nothing."""
+    with (home / "server.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
 
 def _number(version: str) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ _AGAIN = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _BUSY = frozenset({429, 502, 503, 504})
 _TRIES = 4
 _CONNECTIONS = 64
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class TokenCredential(Protocol):
@@ -119,14 +120,29 @@ class RestTransport:
         return evolve(request, path=split._replace(query="").geturl(), query=query)
 
 
+class _Session(requests.Session):
+    """Proxies and certificates are the environment's, as with `requests`, but this machine is never behind a proxy."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, *others: Any) -> Any:
+        """What the environment says about requests to `url`."""
+        host = urlsplit(url).hostname
+        return super().merge_environment_settings(url, {"no_proxy": host} if host in _HERE else proxies, *others)
+
+
 def pooled_session() -> requests.Session:
     """A session whose connections many threads can use at once."""
-    session = requests.Session()
+    session = _Session()
+    session.auth = _as_said
     session.headers["User-Agent"] = f"modelport/{__version__}"
     adapter = HTTPAdapter(pool_connections=8, pool_maxsize=_CONNECTIONS)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+def _as_said(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave `Authorization` as it is: without any `auth`, a ~/.netrc would replace it."""
+    return request
 
 
 def _response(answer: requests.Response) -> Response:

@@ -65,11 +65,12 @@ def upload(transport: Transport, place: str, path: Path, *, under: str = "") -> 
         path: A file or a folder.
         under: Name that a folder's content gets in the upload; empty puts it at the top.
     """
-    begun = Request("POST", f"{transport.workspace}/{place}/startPendingUpload", body={"pendingUploadType": "TemporaryBlobReference"})
+    body = {"pendingUploadType": "TemporaryBlobReference"}
+    begun = Request("POST", f"{transport.workspace}/{place}/startPendingUpload", body=body)
     answer = faults.raise_for(transport.send(begun), f"startPendingUpload of {place}")
     where = str(answer.body["blobReferenceForConsumption"]["blobUri"]).removeprefix("local:")
     top = f"{where}/{quote(under)}" if under else where
     for name, file in files_of(path):
-        sent = transport.send(Request("PUT", f"{top}/{quote(name)}", headers={"x-ms-blob-type": "BlockBlob"}, content=file))
-        faults.raise_for(sent, f"Uploading '{file}'")
+        put = Request("PUT", f"{top}/{quote(name)}", headers={"x-ms-blob-type": "BlockBlob"}, content=file)
+        faults.raise_for(transport.send(put), f"Uploading '{file}'")
     return f"{top}/{quote(path.name)}" if path.is_file() else top

@@ -1,0 +1,137 @@
+"""What tests of every folder share: short folders, scoring scripts that say who they are, and what deploys them."""
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint, ProbeSettings
+from modelport.testing import workspace
+
+SCRIPT = """
+import json, os, pathlib, time
+
+def init():
+    pathlib.Path(os.environ["STARTS"], str(os.getpid())).touch()
+
+def run(raw_data):
+    said = json.loads(raw_data)
+    if isinstance(said, dict) and "sleep" in said:
+        time.sleep(said["sleep"])
+    if isinstance(said, dict) and "raise" in said:
+        raise ValueError(said["raise"])
+    return {"who": os.environ["WHO"], "pid": os.getpid(), "said": said}
+"""
+
+
+class Sources:
+    """A folder of scoring scripts, and of notes that their replicas leave when they start."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.starts = folder / "starts"
+        self.starts.mkdir()
+
+    def code(self, script=SCRIPT, **files):
+        """A new code folder with this `score.py`."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        (folder / "score.py").write_text(script)
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text(text)
+        return str(folder)
+
+    def deployment(self, name="blue", endpoint="tides", *, script=SCRIPT, **values):
+        """A deployment that answers with its name, ready for `begin_create_or_update`."""
+        values.setdefault("code_configuration", CodeConfiguration(code=self.code(script), scoring_script="score.py"))
+        values.setdefault("instance_count", 1)
+        for probe in ("readiness_probe", "liveness_probe"):
+            values.setdefault(probe, ProbeSettings(initial_delay=2, period=1, failure_threshold=8))
+        variables = {"WHO": name, "STARTS": str(self.starts), **values.pop("environment_variables", {})}
+        return ManagedOnlineDeployment(name=name, endpoint_name=endpoint, environment_variables=variables, **values)
+
+    def started(self):
+        """Process ids of all replicas that ever got through `init()`."""
+        return {int(each.name) for each in self.starts.iterdir()}
+
+    def alive(self):
+        """Those that still run."""
+        return {pid for pid in self.started() if _runs(pid)}
+
+
+def _runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="session")
+def runs():
+    """Whether a process runs; one that ended and waits to be collected does not."""
+    return _runs
+
+
+@pytest.fixture
+def sources(tmp_path):
+    return Sources(tmp_path)
+
+
+@pytest.fixture
+def short_folder():
+    """A folder whose path leaves room for Unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Wait for a condition, and return what it returned."""
+
+    def wait(condition, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "the condition did not come about"
+            time.sleep(0.01)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def tides(ml_client):
+    """A client whose workspace has the endpoint `tides`, without deployments."""
+    ml_client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+    return ml_client
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """For tests that only read: a client with `tides`, whose `blue` has all the traffic and whose `green` has none."""
+    sources = Sources(tmp_path_factory.mktemp("live"))
+    with workspace() as client:
+        endpoint = ManagedOnlineEndpoint(name="tides", tags={"team": "harbour"})
+        client.online_endpoints.begin_create_or_update(endpoint).result(60)
+        for each in [
+            client.online_deployments.begin_create_or_update(sources.deployment(n)) for n in ("blue", "green")
+        ]:
+            each.result(120)
+        endpoint.traffic = {"blue": 100}
+        client.online_endpoints.begin_create_or_update(endpoint).result(60)
+        yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_surroundings():
+    """Nothing of this machine's own Modelport has a say in tests, and what they leave among sockets is removed."""
+    runtime = tempfile.mkdtemp(prefix="mp-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MODELPORT_") and "TEST" not in name]:
+            patch.delenv(name)
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield
+    shutil.rmtree(runtime, ignore_errors=True)

@@ -1,0 +1,9 @@
+import pytest
+
+from modelport.client import MLClient
+
+
+@pytest.fixture
+def wire_client(live):
+    """Another client of the workspace of `live`, which knows nothing of the first."""
+    return MLClient._over(live._service.transport)
