@@ -8,9 +8,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint, ProbeSettings
 from modelport.testing import workspace
+
+# The same examples on every machine, few enough for seconds (decision 30).
+settings.register_profile(
+    "bounded",
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("bounded")
 
 SCRIPT = """
 import json, os, pathlib, time

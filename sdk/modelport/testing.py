@@ -52,7 +52,6 @@ def workspace(folder: Path | None = None, *, environments: Path | None = None) -
         yield MLClient._over(transport)  # noqa: SLF001 (the client's own floor)
     finally:
         transport.close(stop=True)
-        shutil.rmtree(transport.opened.home.runtime, ignore_errors=True)
         if made:
             shutil.rmtree(made, ignore_errors=True)
 

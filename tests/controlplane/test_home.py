@@ -1,7 +1,8 @@
 """A workspace's folders: for their owner alone, and refused in a sentence where they cannot be."""
 
-import os
 import stat
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,15 +48,14 @@ def test_a_file_in_the_folders_place_is_told(tmp_path):
         open_home(tmp_path / "home")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(LocalServerError, match=r"Permission denied.*MODELPORT_HOME"):
-        open_home(tmp_path / "locked" / "home")
+def test_a_folder_that_cannot_be_written_is_told():
+    with pytest.raises(LocalServerError, match=r"The folder '/proc/modelport' cannot be used: .*MODELPORT_HOME"):
+        open_home(Path("/proc/modelport"))  # where not even root may write
 
 
 def test_a_network_file_system_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelport.controlplane.home._file_system", lambda _: "nfs4")
+    part = SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: [part])
     with pytest.raises(LocalServerError, match=r"network file system \(nfs4\).*local disk"):
         open_home(tmp_path / "home")
 
@@ -95,3 +95,11 @@ def test_a_workspace_that_cannot_be_opened_holds_nothing(tmp_path):
     with workspace(tmp_path) as client:
         answer = client._service.transport.send(Request("GET", str(client._service.workspace)))
         assert answer.status == 200
+
+
+def test_the_gateways_port_can_be_chosen(tmp_path, monkeypatch):
+    with workspace(tmp_path / "one") as client:
+        free = client._service.transport.opened.gateway.port
+    monkeypatch.setenv("MODELPORT_GATEWAY_PORT", str(free))
+    with workspace(tmp_path / "two") as client:
+        assert client._service.transport.opened.gateway.port == free

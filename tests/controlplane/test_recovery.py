@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from modelport import MLClient
 from modelport.cli.server import left_running
-from modelport.entities import ManagedOnlineEndpoint
+from modelport.entities import Environment, ManagedOnlineEndpoint
 from modelport.errors import ScoringError
 from modelport.testing import environments_folder, workspace
+from modelport.transports.local import LocalTransport
 
 CRASH = Path(__file__).with_name("crash.py")
 BROKEN = "def init(): raise ValueError('no tide tables')\ndef run(raw): return 1\n"
@@ -157,3 +160,49 @@ def test_a_workspace_that_was_closed_comes_back_whole(sources, tmp_path, until):
                 return client.online_endpoints.invoke("tides", input_data=1)
 
         assert json.loads(until(answer))["who"] == "blue"
+
+
+def test_an_environment_that_is_gone_is_built_again(sources, tmp_path, until):
+    environments = tmp_path / "environments"
+    with workspace(tmp_path / "home", environments=environments) as client:
+        client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+        client.online_deployments.begin_create_or_update(sources.deployment()).result(120)
+    shutil.rmtree(environments)
+    with workspace(tmp_path / "home", environments=environments) as client:
+
+        def answer():
+            with contextlib.suppress(ScoringError):
+                return client.online_endpoints.invoke("tides", input_data=1, deployment_name="blue")
+
+        assert json.loads(until(answer, 90))["who"] == "blue"
+
+
+def test_environments_that_nobody_serves_from_are_removed_beyond_the_cap(sources, tmp_path, monkeypatch, until):
+    monkeypatch.setattr("modelport.controlplane.workspace.MOST_BYTES", 0)
+    conda = tmp_path / "conda.yml"
+    conda.write_text("dependencies: [{pip: [six]}]")
+    cache = tmp_path / "home" / "environments"
+
+    def keys():
+        return {each.name for each in cache.glob("*/")}
+
+    with opened(tmp_path / "home") as client:
+        client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+        client.online_deployments.begin_create_or_update(sources.deployment("blue")).result(120)
+        kept = keys()
+        green = sources.deployment("green", environment=Environment(image="any", conda_file=conda))
+        client.online_deployments.begin_create_or_update(green).result(120)
+        client.online_deployments.begin_delete("green", "tides").result(60)
+        assert keys() > kept
+    with opened(tmp_path / "home"):
+        until(lambda: keys() == kept)
+
+
+@contextlib.contextmanager
+def opened(home):
+    """A client of a workspace with a cache of environments of its own."""
+    transport = LocalTransport(home)
+    try:
+        yield MLClient._over(transport)
+    finally:
+        transport.close()

@@ -1,5 +1,7 @@
 """What entities take, refuse, and tell."""
 
+from pathlib import Path
+
 import attrs
 import pytest
 
@@ -359,3 +361,10 @@ def test_a_new_kind_is_one_declaration():
     assert Buoy(sea_depth=3).dump() == {"sea_depth": 3}
     with pytest.raises(ValidationException, match="sea_depth"):
         Buoy(sea_depth=-1)
+
+
+def test_paths_may_be_path_objects():
+    model = Model(path=Path("model.joblib"))
+    assert model.path == "model.joblib"
+    assert CodeConfiguration(code=Path("code"), scoring_script="score.py").code == "code"
+    assert Environment(image="any", conda_file=Path("conda.yml")).conda_file == "conda.yml"

@@ -285,3 +285,8 @@ def test_reading_never_changes_the_document():
     faces.dump(endpoint, Face.REQUEST)["properties"]["news"]["a"].append(2)
     assert record == kept
     assert faces.dump(endpoint, Face.REQUEST)["properties"]["news"] == {"a": [1]}
+
+
+def test_a_conda_file_that_is_no_text_is_refused():
+    with pytest.raises(ValidationException, match="Expected a conda file as YAML text, found 7"):
+        faces.load(entities.Environment, {"properties": {"image": "any", "condaFile": 7}}, Face.REQUEST)

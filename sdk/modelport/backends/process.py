@@ -190,6 +190,10 @@ class ProcessBackend:
         return revisions
 
 
+LOCK_SECONDS = 5.0
+"""How long a lock that no living process took may go on to be held."""
+
+
 def folder_name(revision_id: str, index: int) -> str:
     """A replica's folder: short, and the same for the same replica."""
     return f"{hashlib.blake2s(revision_id.encode(), digest_size=5).hexdigest()}-{index}"
@@ -203,15 +207,21 @@ def lock(path: Path) -> int:
         errors.LocalServerError: a live process holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode() or "unknown"
-        os.close(descriptor)
-        raise errors.LocalServerError(
-            f"The folder '{path.parent}' is in use by another Modelport server (process {holder}). "
-            "Stop it with `modelport down`, or set MODELPORT_HOME to another folder."
-        ) from error
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode()
+            # A child that was just being forked has the lock of a parent that was killed, until it becomes a replica.
+            if time.monotonic() > deadline or (holder.isdigit() and psutil.pid_exists(int(holder))):
+                os.close(descriptor)
+                raise errors.LocalServerError(
+                    f"The folder '{path.parent}' is in use by another Modelport server (process {holder or 'unknown'})."
+                    " Stop it with `modelport down`, or set MODELPORT_HOME to another folder."
+                ) from error
+        time.sleep(0.01)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor

@@ -66,12 +66,11 @@ def serve(home: Path, backend: str) -> None:
 
 def left_running(home: Path) -> list[int]:
     """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
-    runtime = str(open_home(home).runtime) if home.is_dir() else ""
-    found = []
-    for process in psutil.process_iter(["cmdline"]) if runtime else ():
-        if any(part.startswith(runtime) for part in process.info["cmdline"] or ()):
-            found.append(process.pid)
-    return found
+    if not home.is_dir():
+        return []
+    runtime = str(open_home(home).runtime)
+    lines = ((process.pid, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [pid for pid, line in lines if any(part.startswith(runtime) for part in line)]
 
 
 def end(home: Path) -> bool:
@@ -97,9 +96,10 @@ async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
     def shut_down(replicas: bool) -> None:
         nonlocal stop
         stop = replicas
+        (home / "server.json").unlink(missing_ok=True)  # nobody need come any more
         server.should_exit = True
 
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = _listening(home)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     token = _token(home)
     about = {"modelport": __version__, "schema": store.SCHEMA, "pid": os.getpid(), "home": str(home)}
@@ -113,6 +113,17 @@ async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
         signal.signal(number, lambda *_: None)
     await server.serve(sockets=[listening])
     return stop
+
+
+def _listening(home: Path) -> socket.socket:
+    """A socket on the port that the last server had, so that clients find this one there; on another if it is taken."""
+    kept = home / "server.port"
+    try:
+        listening = socket.create_server(("127.0.0.1", int(kept.read_text())))
+    except (OSError, ValueError, OverflowError):
+        listening = socket.create_server(("127.0.0.1", 0))
+    _write(kept, str(listening.getsockname()[1]))
+    return listening
 
 
 def _token(home: Path) -> str:

@@ -88,9 +88,13 @@ class App:
         workspace: ids.WorkspaceId = ids.LOCAL_WORKSPACE,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        most_bytes: int | None = None,
     ) -> None:
         """
         Make the control plane of the workspace in `home`; `start` brings it to life.
+
+        At `start`, environments that nobody serves from are removed until the cache has at most `most_bytes`;
+        None leaves it alone.
 
         Raises:
             errors.LocalServerError: A newer Modelport wrote the state.
@@ -100,7 +104,7 @@ class App:
         self._blobs = Blobs(home.blobs)
         self._gateway = gateway
         self._rules = Rules(workspace, self._blobs, builder)
-        self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock)
+        self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock, new_id, most_bytes)
         self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, clock)
         self._routes = [_Route(kind) for kind in KINDS]
         self._closed = False

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import attrs
 
@@ -50,9 +51,12 @@ class Jobs:
         gateway: Gateway,
         builder: Builder,
         clock: Callable[[], float],
+        new_id: Callable[[], str],
+        most_bytes: int | None,
     ) -> None:
         self._store, self._rules, self._backend = store, rules, backend
-        self._gateway, self._builder, self._clock = gateway, builder, clock
+        self._gateway, self._builder, self._clock, self._new_id = gateway, builder, clock, new_id
+        self._most_bytes = most_bytes
         self._lanes = Lanes()
         self._routing = threading.RLock()
         self._changed = threading.Condition()
@@ -70,7 +74,8 @@ class Jobs:
         go on. The gateway's routes are left alone until every replica that was ready is known again.
         """
         self._gateway.start()
-        with self._store.reading() as transaction:
+        with self._store.writing() as transaction:
+            self._rebuild(transaction)
             running = transaction.running()
             serving = [revision for each in _deployments(transaction) if (revision := _serving(each))]
         for revision in serving:
@@ -82,6 +87,9 @@ class Jobs:
             self._lanes.put("orphans", partial(self._backend.remove, orphan))
         for operation in running:
             self.begin(operation)
+        if self._most_bytes is not None:
+            keep = {Path(each.python).parts[-3] for each in serving}  # <cache>/<key>/bin/python
+            self._lanes.put("prune", partial(self._builder.prune, keep, self._most_bytes))
         threading.Thread(target=self._renew_tokens, name="modelport-tokens", daemon=True).start()
 
     def begin(self, operation: Operation) -> None:
@@ -115,6 +123,13 @@ class Jobs:
                 thread.join()
 
     # Operations
+
+    def _rebuild(self, transaction: Transaction) -> None:
+        """Begin an operation for each deployment whose environment is gone: the cache is a folder that people empty."""
+        for each in _deployments(transaction):
+            serving = _serving(each)
+            if serving and not Path(serving.python).exists() and not transaction.running(each.place):
+                transaction.begin(Operation(self._new_id(), each.place, "put"))
 
     def _run(self, operation: Operation) -> None:
         """Run an operation to its end, unless the server is stopped: then the next one takes it up."""

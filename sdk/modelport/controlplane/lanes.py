@@ -18,10 +18,10 @@ class Lanes:
     """Named queues of jobs."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[Callable[[], None]]] = {}
+        self._queues: dict[str, deque[Callable[[], object]]] = {}
         self._changed = threading.Condition()
 
-    def put(self, lane: str, job: Callable[[], None]) -> None:
+    def put(self, lane: str, job: Callable[[], object]) -> None:
         """Run `job` after those that are in the lane already."""
         with self._changed:
             queue = self._queues.get(lane)

@@ -7,6 +7,7 @@ The only place that knows which of each a local workspace has.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from modelport.backends import open_backend
@@ -14,6 +15,9 @@ from modelport.builds.venv import VenvBuilder
 from modelport.controlplane.app import App
 from modelport.controlplane.home import Home, open_home
 from modelport.gateway.runner import Gateway
+
+MOST_BYTES = 20 * 10**9
+"""What the cache of environments may hold beside those in use; each has a few hundred megabytes."""
 
 
 class LocalWorkspace:
@@ -36,7 +40,11 @@ class LocalWorkspace:
         runs = open_backend(backend, folder=self.home.runtime / "r", logs=self.home.logs / "replicas")
         self.gateway = Gateway(self.home.runtime / "g", _kept_port(self.home))
         try:
-            self.app = App(self.home, runs, self.gateway, VenvBuilder(environments or self.home.environments))
+            cache = environments or self.home.environments
+            # Of a cache that others share, nobody here knows what they serve from.
+            shared = environments is not None or cache.is_symlink()
+            most_bytes = None if shared else MOST_BYTES
+            self.app = App(self.home, runs, self.gateway, VenvBuilder(cache), most_bytes=most_bytes)
         except BaseException:
             runs.close()
             raise
@@ -50,11 +58,14 @@ class LocalWorkspace:
     def close(self, *, stop: bool) -> None:
         """Let go of the workspace; with `stop`, end its replicas and the gateway. Endpoints are remembered."""
         self.app.close(stop=stop)
+        if stop:
+            shutil.rmtree(self.home.runtime, ignore_errors=True)  # sockets and records of what ended
 
 
 def _kept_port(home: Home) -> int | None:
+    """The port that the user names, else the one that the gateway had last; None when it had none."""
     try:
-        return int((home.folder / "gateway.port").read_text())
+        return int(os.environ.get("MODELPORT_GATEWAY_PORT") or (home.folder / "gateway.port").read_text())
     except (OSError, ValueError):
         return None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import attrs
 from attrs.validators import in_
 
-from modelport.entities.base import Entity, Problem, field
+from modelport.entities.base import Entity, Problem, field, path_text
 from modelport.entities.settings import InferenceConfig
 from modelport.entities.words import Choice, CondaSpec, Path, Texts, Version, Wrapped
 
@@ -69,7 +69,7 @@ class Model(Artifact):
     )
     """What the files are: `custom_model`, `mlflow_model` or `triton_model`."""
 
-    path: Path | None = field(wire="modelUri")
+    path: Path | None = field(wire="modelUri", convert=path_text)
     """A local file or folder, `azureml://…`, `runs:/…` or another URI."""
 
     tags: Annotated[dict[str, str], Texts()] = field(factory=dict)
@@ -98,7 +98,7 @@ class BuildContext(Entity):
     dockerfile_path: str | None = field("Dockerfile")
     """Path of the Dockerfile in the folder."""
 
-    path: Path | None = field(wire="contextUri", required=True)
+    path: Path | None = field(wire="contextUri", required=True, convert=path_text)
     """The folder."""
 
 
@@ -114,7 +114,7 @@ class Environment(Artifact):
     build: BuildContext | None = field()
     """Instead of an image: how to build one."""
 
-    conda_file: Annotated[str | dict[str, Any], CondaSpec()] | None = field()
+    conda_file: Annotated[str | dict[str, Any], CondaSpec()] | None = field(convert=path_text)
     """A conda file: its path, or its content."""
 
     tags: dict[str, Any] | None = field()
@@ -144,7 +144,7 @@ class Code(Artifact):
 
     place = "codes/{name}/versions/{version}"
 
-    path: Path | None = field(wire="codeUri")
+    path: Path | None = field(wire="codeUri", convert=path_text)
     """A local folder, or where it was uploaded to."""
 
     properties: dict[str, Any] | None = field()

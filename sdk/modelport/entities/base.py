@@ -250,6 +250,11 @@ def _declared(kind: type[Entity]) -> tuple[Declared, ...]:
     )
 
 
+def path_text(value: Any) -> Any:
+    """A `pathlib.Path` as text; anything else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def nearest(name: str, names: Iterator[str] | list[str]) -> str:
     """` Did you mean 'x'?`, or nothing, for a name that is not among `names`."""
     close = get_close_matches(name, list(names), n=1, cutoff=0.6)

@@ -7,7 +7,7 @@ import attrs
 from attrs.validators import ge
 
 from modelport.entities import assets
-from modelport.entities.base import Entity, Problem, Variants, field
+from modelport.entities.base import Entity, Problem, Variants, field, path_text
 from modelport.entities.endpoint import ACCESS
 from modelport.entities.names import lower_case, resource_name
 from modelport.entities.settings import (
@@ -101,7 +101,7 @@ class OnlineDeployment(Entity):
     system_data: dict[str, Any] | None = field(wire="/systemData", owned=True, file=False, eq=False, show=False)
     """Who made it and changed it last, and when, as the service says."""
 
-    code_path: str | None = field(wire=None, file=False, show=False)
+    code_path: str | None = field(wire=None, file=False, show=False, convert=path_text)
     """Shorthand in Python for `code_configuration.code`."""
 
     scoring_script: str | None = field(wire=None, file=False, show=False)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import attrs
 from attrs.validators import ge, in_, le
 
-from modelport.entities.base import Entity, Problem, Variants, field
+from modelport.entities.base import Entity, Problem, Variants, field, path_text
 from modelport.entities.words import Asset, Choice, Milliseconds, Path, Seconds, Version
 
 _ENABLED = Choice({"true": "enabled", "false": "disabled"})
@@ -90,7 +90,7 @@ class TargetUtilizationScaleSettings(OnlineScaleSettings):
 class CodeConfiguration(Entity):
     """The scoring script and the folder that it stands in."""
 
-    code: Annotated[Path, Asset("codes")] | None = field(wire="codeId")
+    code: Annotated[Path, Asset("codes")] | None = field(wire="codeId", convert=path_text)
     """A local folder, `azureml:name:version`, or the ARM id of a code asset."""
 
     scoring_script: str | None = field(required=True)

@@ -277,7 +277,7 @@ class Gateway:
         if not _is_free(port):
             return (
                 f"The gateway cannot listen on port {port} of 127.0.0.1: another program does."
-                " End that program, or choose another port."
+                " End that program, or choose another port: MODELPORT_GATEWAY_PORT."
             )
         output = self._folder / LOG
         faults = re.findall(r"\[(?:error|critical)\]\[\w+\] \[[^]]*\] (.*)", output.read_text(errors="replace"))

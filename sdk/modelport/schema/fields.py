@@ -205,6 +205,8 @@ class CondaText(_Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if self.wire:
+            if not isinstance(value, str):
+                raise ValidationError(f"Expected a conda file as YAML text, found {value!r}.")
             try:
                 return yaml.safe_load(value)
             except yaml.YAMLError as error:
