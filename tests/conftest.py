@@ -139,11 +139,8 @@ def live(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_surroundings():
-    """Nothing of this machine's own Modelport has a say in tests, and what they leave among sockets is removed."""
-    runtime = tempfile.mkdtemp(prefix="mp-", dir="/tmp")
+    """Nothing of this machine's own Modelport has a say in tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MODELPORT_") and "TEST" not in name]:
             patch.delenv(name)
-        patch.setenv("XDG_RUNTIME_DIR", runtime)
         yield
-    shutil.rmtree(runtime, ignore_errors=True)

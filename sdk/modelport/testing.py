@@ -44,14 +44,15 @@ def workspace(folder: Path | None = None, *, environments: Path | None = None) -
         environments: The cache of environments; by default the one that tests share.
     """
     made = None if folder else tempfile.mkdtemp(prefix="modelport-")
-    where = Path(folder or made or "")
-    transport = import_module("modelport.transports.local").LocalTransport(
-        where, environments=environments or environments_folder()
-    )
     try:
-        yield MLClient._over(transport)  # noqa: SLF001 (the client's own floor)
+        transport = import_module("modelport.transports.local").LocalTransport(
+            Path(folder or made or ""), environments=environments or environments_folder()
+        )
+        try:
+            yield MLClient._over(transport)  # noqa: SLF001 (the client's own floor)
+        finally:
+            transport.close(stop=True)
     finally:
-        transport.close(stop=True)
         if made:
             shutil.rmtree(made, ignore_errors=True)
 

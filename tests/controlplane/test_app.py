@@ -208,7 +208,7 @@ def test_if_none_match_refuses_to_replace(wire, endpoint_body, until):
     assert wire.put(ENDPOINT, endpoint_body, headers=only_new).status == 201
     wire.settled(ENDPOINT, until)
     again = wire.put(ENDPOINT, endpoint_body, headers=only_new)
-    assert again.status == 409
+    assert again.status == 412
     assert "exists already" in _fault(again)["message"]
 
 

@@ -204,3 +204,36 @@ def test_a_token_that_nears_its_end_is_renewed():
 def test_a_servers_url_must_be_one(url):
     with pytest.raises(ValidationException, match="not an http or https URL"):
         connect.server(url, "token")
+
+
+def test_all_tries_of_a_request_have_one_id(service, transport):
+    service.told = [503, 503]
+    transport.send(Request("PUT", "/x", body={}))
+    assert len({each.headers["x-ms-client-request-id"] for each in service.asked}) == 1
+    assert len(service.asked) == 3
+
+
+def test_a_put_without_an_answer_in_time_is_not_sent_again(service, transport):
+    service.told = ["hang"]
+    with pytest.raises(ServiceRequestTimeoutError):
+        transport.send(Request("PUT", "/x", body={}))
+    assert len(service.asked) == 1
+
+
+def test_the_token_goes_to_its_own_service_alone(service, transport):
+    elsewhere = Service()
+    try:
+        transport.send(Request("GET", f"{elsewhere.url}/x"))
+        transport.send(Request("GET", f"{service.url}/x"))
+        assert "authorization" not in elsewhere.asked[0].headers
+        assert service.asked[0].headers["authorization"] == "Bearer secret"
+    finally:
+        elsewhere.close()
+
+
+def test_a_redirect_is_not_followed(service):
+    service.told = [307]
+    scorer = Scorer()
+    assert scorer.post(service.url, b"{}", {}, 5).status == 307
+    assert len(service.asked) == 1
+    scorer.close()

@@ -61,6 +61,9 @@ class Builder(Protocol):
             errors.ImageBuildFailure: A requirement could not be met; ends with the builder's last lines.
         """
 
+    def close(self) -> None:
+        """End the builds that run; they fail, and what they left is removed by the next one."""
+
     def prune(self, keep: Collection[str], max_bytes: int | None) -> list[str]:
         """
         Remove environments until at most `max_bytes` are left, the longest unused first; None removes all.

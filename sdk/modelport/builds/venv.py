@@ -23,7 +23,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class VenvBuilder:
         self._cache = cache.resolve()  # an environment carries its path, which must not be that of a link
         self._scoring = scoring or _scoring_folder()
         self._offline = offline
+        self._children: set[int] = set()
+        self._closed = False
         self._digest: tuple[object, str] = (None, "")
 
     def key(self, conda: Mapping[str, Any] | None) -> str:
@@ -106,6 +108,13 @@ class VenvBuilder:
                 self._make(recipe, prefix, report, lock)
             os.utime(prefix / _MARKER)  # `prune` goes by the last use
         return Built(key=recipe.key, prefix=prefix, python=_python(prefix), warnings=recipe.warnings)
+
+    def close(self) -> None:
+        """End the builds that run; they fail, and what they left is removed by the next one."""
+        self._closed = True
+        for pid in list(self._children):
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
     def prune(self, keep: Collection[str], max_bytes: int | None) -> list[str]:
         """
@@ -239,12 +248,17 @@ class VenvBuilder:
         ) as process:
             assert process.stdout is not None
             try:
+                self._children.add(process.pid)
+                if self._closed:
+                    os.killpg(process.pid, signal.SIGKILL)
                 for line in process.stdout:
-                    lines.append(line.rstrip())
+                    lines.append(_masked(line.rstrip()))
                     tell(lines[-1])
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
+            finally:
+                self._children.discard(process.pid)
         return process.returncode, lines
 
     def _remove(self, folder: Path, last_use: float) -> bool:
@@ -381,5 +395,9 @@ def _is_key(name: str) -> bool:
 def _failure(sentence: str, lines: Sequence[str]) -> errors.ImageBuildFailure:
     last = "\n".join(["The builder's last lines:", *lines[-_LAST_LINES:]])
     message = f"Environment could not be built: {sentence}" + (f" {last}" if lines else "")
-    # A requirement may be a URL with a password in it.
-    return errors.ImageBuildFailure(re.sub(r"(?<=://)[^/@\s]+@", "***@", message), target="conda_file")
+    return errors.ImageBuildFailure(_masked(message), target="conda_file")
+
+
+def _masked(text: str) -> str:
+    """The text without passwords and tokens in URLs, which requirements and indexes may have."""
+    return re.sub(r"(://[^\s?]+\?)\S+", r"\1***", re.sub(r"(?<=://)[^/@\s]+@", "***@", text))

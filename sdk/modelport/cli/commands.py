@@ -76,7 +76,7 @@ def status(home: Path | None, as_json: bool) -> None:
             )
         click.echo(json.dumps(said) if as_json else text)
         return
-    client = MLClient.local(home=folder)
+    client = MLClient.connect(found.url, credential=found.token)
     endpoints = [_about(client, each) for each in client.online_endpoints.list()]
     said = {"up": True, "home": str(folder), "url": found.url, "pid": found.pid, "version": found.version}
     if as_json:

@@ -25,7 +25,7 @@ import uvicorn
 
 from modelport import __version__
 from modelport.controlplane import store
-from modelport.controlplane.home import open_home
+from modelport.controlplane.home import runtime_folder
 from modelport.controlplane.http import application
 from modelport.controlplane.workspace import LocalWorkspace
 from modelport.errors import LocalServerError
@@ -68,7 +68,7 @@ def left_running(home: Path) -> list[int]:
     """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
     if not home.is_dir():
         return []
-    runtime = str(open_home(home).runtime)
+    runtime = str(runtime_folder(home))
     lines = ((process.pid, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
     return [pid for pid, line in lines if any(part.startswith(runtime) for part in line)]
 

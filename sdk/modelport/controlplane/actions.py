@@ -54,9 +54,11 @@ def regenerate_keys(parts: Parts, resource: Resource, request: Request) -> Respo
     if said not in ("primary", "secondary"):
         raise ValidationException("Key type must be 'primary' or 'secondary'.", target="keyType")
     with parts.store.writing() as transaction:
-        there = transaction.get(resource.place) or resource
+        there = transaction.get(resource.place)
+        if there is None or there.leaving:
+            raise ResourceNotFoundError(f"Endpoint '{resource.place.rpartition('/')[2]}' is being deleted.")
         credentials = {**there.private["credentials"], said: auth.new_key()}
-        transaction.put(attrs.evolve(there, private={**there.private, "credentials": credentials}))
+        transaction.amend(attrs.evolve(there, private={**there.private, "credentials": credentials}))
     parts.jobs.route()
     return Response(200)
 

@@ -32,7 +32,7 @@ from modelport.controlplane.home import Home
 from modelport.controlplane.jobs import Jobs
 from modelport.controlplane.rules import Rules, loaded
 from modelport.controlplane.store import Operation, Resource, Store, Transaction
-from modelport.entities import Code, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
+from modelport.entities import Code, Data, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.entities.base import changed
 from modelport.errors import (
     LocalServerError,
@@ -49,7 +49,7 @@ from modelport.schema.faces import Face
 
 logger = logging.getLogger(__name__)
 
-KINDS: tuple[type[Entity], ...] = (OnlineEndpoint, OnlineDeployment, Model, Environment, Code)
+KINDS: tuple[type[Entity], ...] = (OnlineEndpoint, OnlineDeployment, Model, Environment, Code, Data)
 LOCATION = "local"
 _PAGE = 100
 _POLL_MILLISECONDS = "50"
@@ -294,6 +294,8 @@ class App:
         lasting = not route.versioned
         with self._store.writing() as transaction:
             have = transaction.get(place)
+            if have and (again := _sent_before(transaction, place, request)):
+                return self._accepted(have, again, request, 200)
             self._guard(transaction, place, have, request)
             if have is None and request.method == "PATCH":
                 raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
@@ -303,17 +305,22 @@ class App:
             body = self._record(accepted, place, state, have)
             private = have.private if have else self._fresh(route)
             stored = transaction.put(Resource(place, body, private))
-            operation = Operation(self._new_id(), stored.place, "put")
-            if lasting:
-                transaction.begin(operation)
-        headers = {"etag": f'"{stored.etag}"'}
-        if lasting:
-            headers |= {
-                "azure-asyncoperation": f"{request.base_url}{self._workspace}/operationsStatus/{operation.id}",
-                "x-ms-retry-after-ms": _POLL_MILLISECONDS,
-            }
-            self._jobs.begin(operation)
-        return Response(200 if have else 201, self._shown(stored), headers)
+            status = 200 if have else 201
+            if not lasting:
+                return Response(status, self._shown(stored), {"etag": f'"{stored.etag}"'})
+            operation = Operation(self._new_id(), stored.place, "put", _request_id(request))
+            transaction.begin(operation)
+        self._jobs.begin(operation)
+        return self._accepted(stored, operation, request, status)
+
+    def _accepted(self, resource: Resource, operation: Operation, request: Request, status: int) -> Response:
+        """The answer to a PUT whose work goes on."""
+        headers = {
+            "etag": f'"{resource.etag}"',
+            "azure-asyncoperation": f"{request.base_url}{self._workspace}/operationsStatus/{operation.id}",
+            "x-ms-retry-after-ms": _POLL_MILLISECONDS,
+        }
+        return Response(status, self._shown(resource), headers)
 
     def _guard(self, transaction: Transaction, place: str, have: Resource | None, request: Request) -> None:
         """What must hold before anything is changed: the caller's conditions, and that nobody else is at it."""
@@ -323,13 +330,13 @@ class App:
                 f"{_called(place)} was changed since you read it. Get it, make your change again, and send that."
             )
         if request.headers.get("if-none-match") == "*" and have:
-            raise ResourceExistsError(f"{_called(place)} exists already.")
+            raise ResourceModifiedError(f"{_called(place)} exists already, and If-None-Match says that it must not.")
         if transaction.running(place):
             raise OperationInProgress(
                 f"Another operation on {_called(place)} has not ended. Wait for its poller, then try again.",
                 target=place,
             )
-        if have and have.body["properties"].get("provisioningState") == "Deleting":
+        if have and have.leaving:
             raise ResourceExistsError(f"{_called(place)} is being deleted.")
 
     def _wanted(self, route: _Route, place: str, request: Request, have: Resource | None) -> Entity:
@@ -337,6 +344,8 @@ class App:
         if request.method == "PATCH" and have:
             whole = faces.dump(loaded(route.kind, have), Face.REQUEST)
             document = _merged(whole, document)
+            for name in ("traffic", "mirrorTraffic") if route.kind is OnlineEndpoint else ():
+                document["properties"].setdefault(name, {})  # a PUT keeps what is absent; here it was removed
         return faces.load(route.kind, {**document, "id": f"{self._workspace}/{place}"}, Face.REQUEST)
 
     def _record(self, accepted: Entity, place: str, state: str, have: Resource | None) -> dict[str, Any]:
@@ -362,6 +371,8 @@ class App:
             have = transaction.get(place)
             if have is None:
                 return Response(204)
+            if again := _sent_before(transaction, place, request):
+                return self._leaving(again, request)
             self._guard(transaction, place, have, request)
             if route.versioned:
                 _refuse_if_used(transaction, have)
@@ -375,9 +386,13 @@ class App:
                 )
             leaving = {**have.body["properties"], "provisioningState": "Deleting"}
             transaction.put(attrs.evolve(have, body={**have.body, "properties": leaving}))
-            operation = Operation(self._new_id(), have.place, "delete")
+            operation = Operation(self._new_id(), have.place, "delete", _request_id(request))
             transaction.begin(operation)
         self._jobs.begin(operation)
+        return self._leaving(operation, request)
+
+    def _leaving(self, operation: Operation, request: Request) -> Response:
+        """The answer to a DELETE whose work goes on."""
         location = f"{request.base_url}{self._workspace}/operationResults/{operation.id}"
         return Response(202, None, {"location": location, "x-ms-retry-after-ms": _POLL_MILLISECONDS})
 
@@ -390,6 +405,17 @@ class App:
             if path.is_file():
                 return Response(200, content=path)
         raise ResourceNotFoundError(f"There is no file at '{request.path}'.")
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get("x-ms-client-request-id", "")
+
+
+def _sent_before(transaction: Transaction, place: str, request: Request) -> Operation | None:
+    """The running operation that this very request began: its answer was lost, and the client sent it again."""
+    running = transaction.running(place)
+    known = bool(running and running[-1].request_id) and running[-1].request_id == _request_id(request)
+    return running[-1] if known else None
 
 
 def _merged(whole: Any, patch: Any) -> Any:
@@ -407,8 +433,8 @@ def _merged(whole: Any, patch: Any) -> Any:
 
 def _refuse_if_live(transaction: Transaction, deployment: Resource) -> None:
     """Azure's rule: a deployment with live traffic stays."""
-    endpoint, _, name = deployment.place.replace("/deployments/", "\0").partition("\0")
-    there = transaction.get(endpoint)
+    _, endpoint, _, name = deployment.place.split("/")
+    there = transaction.get(f"onlineEndpoints/{endpoint}")
     properties = there.body["properties"] if there else {}
     for key, what in (("traffic", "live"), ("mirrorTraffic", "mirrored")):
         share = (properties.get(key) or {}).get(name.lower())
@@ -444,7 +470,13 @@ def _count(value: str | None, name: str, least: int) -> int | None:
 def _called(place: str) -> str:
     """How messages name a resource: `Deployment 'blue' of 'tides'`."""
     steps = place.split("/")
-    kinds = {"onlineendpoints": "Endpoint", "models": "Model", "environments": "Environment", "codes": "Code"}
+    kinds = {
+        "onlineendpoints": "Endpoint",
+        "models": "Model",
+        "environments": "Environment",
+        "codes": "Code",
+        "data": "Data",
+    }
     first = f"{kinds.get(steps[0].lower(), steps[0])} '{steps[1]}'" if len(steps) > 1 else steps[0]
     if len(steps) <= 3:
         return first

@@ -2,15 +2,14 @@
 Where a workspace is on disk.
 
 One folder holds everything that must last (state, uploads, environments, logs);
-one short folder beside the system's temporary files holds sockets, because Unix
-socket paths may be no longer than about 107 bytes.
+its folder for sockets is elsewhere when its own path is long, because Unix socket
+paths may be no longer than about 107 bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -68,7 +67,7 @@ def open_home(folder: Path, environments: Path | None = None) -> Home:
             "Set MODELPORT_HOME to a folder on a local disk."
         )
         raise LocalServerError(message)
-    home = Home(folder, _runtime(folder))
+    home = Home(folder, runtime_folder(folder))
     for each in (home.runtime, home.blobs, environments or home.environments, home.logs):
         _private(each)
     return home
@@ -77,7 +76,7 @@ def open_home(folder: Path, environments: Path | None = None) -> Home:
 def _private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat().st_uid
+        owner = folder.lstat().st_uid  # of a link that somebody put there, not of what it leads to
         if owner == os.getuid():
             folder.chmod(0o700)
     except OSError as error:
@@ -87,12 +86,18 @@ def _private(folder: Path) -> None:
         raise LocalServerError(f"The folder '{folder}' belongs to another user. Set MODELPORT_HOME to one of your own.")
 
 
-def _runtime(folder: Path) -> Path:
+def runtime_folder(folder: Path) -> Path:
+    """
+    Where the sockets of the workspace in `folder` are: in it, unless its path is too long.
+
+    It must be the same for every process of the user: no variable of a session, such as XDG_RUNTIME_DIR or TMPDIR,
+    has a say.
+    """
+    inside = folder / "run"
+    if len(str(inside)) <= _LONGEST_RUNTIME:
+        return inside
     mark = hashlib.sha256(str(folder).encode()).hexdigest()[:10]
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    if len(str(base)) > _LONGEST_RUNTIME or not os.access(base, os.W_OK):
-        base = Path("/tmp")  # noqa: S108 (the folder in it is made 0700 and its owner is checked)
-    return base / f"modelport-{os.getuid()}-{mark}"
+    return Path(f"/tmp/modelport-{os.getuid()}-{mark}")  # noqa: S108 (it is made 0700 and its owner is checked)
 
 
 def _file_system(folder: Path) -> str:

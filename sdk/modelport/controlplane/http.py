@@ -76,9 +76,11 @@ async def _request(incoming: Incoming) -> Request:
     }
     if path.startswith("/blobs/"):
         return Request(**values, content=_pieces(incoming.stream()) if incoming.method == "PUT" else None)
-    text = await incoming.body()
-    if len(text) > _LARGEST_BODY:
-        raise ValidationException(f"The body has {len(text)} bytes; a JSON document may have {_LARGEST_BODY}.")
+    text = b""
+    async for piece in incoming.stream():
+        text += piece
+        if len(text) > _LARGEST_BODY:
+            raise ValidationException(f"The body has more than {_LARGEST_BODY} bytes, which no JSON document needs.")
     try:
         return Request(**values, body=json.loads(text) if text else None)
     except ValueError as error:

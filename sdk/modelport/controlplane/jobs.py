@@ -110,6 +110,7 @@ class Jobs:
     def close(self, *, stop: bool) -> None:
         """End the jobs' threads, and with `stop` also every replica. What serves is remembered."""
         self._closing.set()
+        self._builder.close()
         with self._changed:
             self._changed.notify_all()
         self._lanes.wait_until_empty(10)
@@ -187,11 +188,30 @@ class Jobs:
             case plan.Await(revision):
                 self._await(revision, operation)
             case plan.Serve(revision):
-                document = attrs.asdict(revision)
-                self._change(operation.place, lambda private: {**private, "serving": document})
-                self.route()
+                self._serve(revision, operation)
             case plan.Remove(revision_id):
                 self._backend.remove(revision_id)
+
+    def _serve(self, revision: Revision, operation: Operation) -> None:
+        """Send requests to the revision; what served before goes on to, should the gateway refuse."""
+        there = self._store.get(operation.place)
+        before = _serving(there) if there else None
+        document = attrs.asdict(revision)
+        self._change(operation.place, lambda private: {**private, "serving": document})
+        try:
+            self.route()
+        except errors.GatewayRejected:
+            kept = attrs.asdict(before) if before else None
+            self._change(operation.place, lambda private: {**private, "serving": kept})
+            self._undo(revision, before)
+            raise
+
+    def _undo(self, revision: Revision, before: Revision | None) -> None:
+        """End a revision that will not serve, or bring it back to what it was."""
+        if before is None or before.id != revision.id:
+            self._backend.remove(revision.id)
+        else:
+            self._backend.apply(before)
 
     def _await(self, revision: Revision, operation: Operation) -> None:
         """Wait until the revision is as it should be; one that fails before it ever served is removed."""
@@ -205,11 +225,7 @@ class Jobs:
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
-                serving = _serving(there) if there else None
-                if serving is None or serving.id != revision.id:
-                    self._backend.remove(revision.id)
-                else:
-                    self._backend.apply(serving)
+                self._undo(revision, _serving(there) if there else None)
                 raise _deployment_failed(revision, failure)
             with self._changed:
                 self._changed.wait(_POLL)
@@ -237,7 +253,7 @@ class Jobs:
             there = transaction.get(operation.place)
             if there:
                 properties = {**there.body["properties"], "provisioningState": status}
-                transaction.put(attrs.evolve(there, body={**there.body, "properties": properties}))
+                transaction.amend(attrs.evolve(there, body={**there.body, "properties": properties}))
             transaction.end(operation.id, status, faults.fault_of(error) if error else None)
 
     def _tell(self, operation: Operation, message: str) -> None:
@@ -248,7 +264,7 @@ class Jobs:
         with self._store.writing() as transaction:
             there = transaction.get(place)
             if there:
-                transaction.put(attrs.evolve(there, private=change(there.private)))
+                transaction.amend(attrs.evolve(there, private=change(there.private)))
 
     # What there is
 
@@ -258,7 +274,7 @@ class Jobs:
         with self._store.reading() as transaction:
             endpoints = transaction.resources("onlineEndpoints")
             deployments = {each.place: transaction.resources(f"{each.place}/deployments") for each in endpoints}
-        return [self._endpoint(each, deployments[each.place], now) for each in endpoints if not _is_leaving(each)]
+        return [self._endpoint(each, deployments[each.place], now) for each in endpoints if not each.leaving]
 
     def _endpoint(self, resource: Resource, deployments: list[Resource], now: float) -> routes.Endpoint:
         endpoint = loaded(OnlineEndpoint, resource)
@@ -269,7 +285,7 @@ class Jobs:
             traffic={name: share for name, share in (endpoint.traffic or {}).items() if share},
             mirror={name: share for name, share in (endpoint.mirror_traffic or {}).items() if share},
             deployments={
-                each.place.rpartition("/")[2]: self._deployment(each) for each in deployments if not _is_leaving(each)
+                each.place.rpartition("/")[2]: self._deployment(each) for each in deployments if not each.leaving
             },
         )
 
@@ -318,10 +334,6 @@ def _deployments(transaction: Transaction) -> list[Resource]:
 def _serving(resource: Resource) -> Revision | None:
     document = resource.private.get("serving")
     return plan.from_document(document) if document else None
-
-
-def _is_leaving(resource: Resource) -> bool:
-    return bool(resource.body["properties"].get("provisioningState") == "Deleting")
 
 
 def _revision_id(operation: Operation) -> str:

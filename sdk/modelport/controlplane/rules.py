@@ -19,6 +19,7 @@ from modelport.controlplane.blobs import Blobs, lasting
 from modelport.controlplane.store import Resource, Transaction
 from modelport.entities import (
     Code,
+    Data,
     Entity,
     Environment,
     KubernetesOnlineDeployment,
@@ -38,6 +39,15 @@ from modelport.schema import faces
 from modelport.schema.faces import Face
 
 _E = TypeVar("_E", bound=Entity)
+
+
+_FIXED: dict[type[Entity], tuple[str, ...]] = {
+    Model: ("path", "type"),
+    Environment: ("image", "build", "conda_file", "inference_config"),
+    Code: ("path",),
+    Data: ("path", "type"),
+}
+"""What a version of an asset is; the rest of it says something about it, and may change."""
 
 
 @frozen
@@ -89,7 +99,7 @@ class Rules:
             want = changed(want, **keeps)
         want = filled(want)
         want.validate()
-        known = {_name(each) for each in transaction.resources(f"{ids.place(want)}/deployments") if not _leaving(each)}
+        known = {_name(each) for each in transaction.resources(f"{ids.place(want)}/deployments") if not each.leaving}
         for rules in ("traffic", "mirror_traffic"):
             unknown = [name for name, share in (getattr(want, rules) or {}).items() if share and name not in known]
             if unknown:
@@ -114,7 +124,7 @@ class Rules:
                 f"Deployment '{want.name}' names endpoint '{want.endpoint_name}', which does not exist. "
                 "Create the endpoint first."
             )
-        if _leaving(endpoint):
+        if endpoint.leaving:
             raise ResourceExistsError(f"Endpoint '{want.endpoint_name}' is being deleted.")
         parts = self.parts(transaction, want)
         conda = parts.environment.conda_file if parts.environment else None
@@ -177,14 +187,12 @@ class Rules:
         there = loaded(type(want), have)
         if isinstance(want, (Model, Code)) and isinstance(there, (Model, Code)) and _mark(want) == _mark(there) != "":
             want = changed(want, path=there.path)  # two clients sent the same files at once: the first one's stay
-        fixed = ("path", "type") if isinstance(want, Model) else ("image", "build", "conda_file", "inference_config")
-        if not isinstance(want, (Model, Environment)):
-            return want
-        for name in fixed:
+        for name in _FIXED[type(want)]:
             if getattr(want, name) != getattr(there, name):
+                called = f"{type(want).__name__} '{have.place.split('/')[1]}'"
                 raise ResourceExistsError(
-                    f"{type(want).__name__} '{want.name}' has a version '{want.version}' with another {name}, and "
-                    "versions never change. Choose another version, or leave it out to get the next one.",
+                    f"{called} has a version '{_name(have)}' with another {name}, and versions never "
+                    "change. Choose another version, or leave it out to get the next one.",
                     target="version",
                 )
         return want
@@ -211,7 +219,3 @@ def _conda(said: Any) -> dict[str, Any] | None:
 
 def _name(resource: Resource) -> str:
     return resource.place.rpartition("/")[2]
-
-
-def _leaving(resource: Resource) -> bool:
-    return bool(resource.body["properties"].get("provisioningState") == "Deleting")

@@ -47,10 +47,14 @@ _operations = sql.Table(
     sql.Column("place", sql.String, nullable=False, index=True),
     sql.Column("number", sql.Integer, nullable=False),
     sql.Column("verb", sql.String, nullable=False),
+    sql.Column("request_id", sql.String, nullable=False),
     sql.Column("status", sql.String, nullable=False, index=True),
     sql.Column("messages", sql.JSON, nullable=False),
     sql.Column("fault", sql.JSON, nullable=True),
 )
+
+
+_OPERATION = ("id", "place", "verb", "request_id", "status", "fault")
 
 
 @frozen
@@ -71,6 +75,11 @@ class Resource:
     """Order of creation."""
 
     @property
+    def leaving(self) -> bool:
+        """Whether it is being deleted."""
+        return bool(self.body["properties"].get("provisioningState") == "Deleting")
+
+    @property
     def collection(self) -> str:
         """`onlineEndpoints`, or `onlineEndpoints/tides/deployments`."""
         return self.place.rpartition("/")[0]
@@ -83,6 +92,8 @@ class Operation:
     id: str
     place: str
     verb: str
+    request_id: str = ""
+    """What the client called its request: the same when it is sent again because no answer came."""
     status: str = "InProgress"
     messages: tuple[str, ...] = ()
     fault: dict[str, Any] | None = None
@@ -169,10 +180,14 @@ class Transaction:
         return "\n".join(json.dumps(tuple(row)) for row in rows)
 
     def put(self, resource: Resource) -> Resource:
-        """Store it with a new ETag; the number of one that was there stays."""
+        """Store what a client said, with a new ETag; the number of one that was there stays."""
+        return self.amend(evolve(resource, etag=self._new_id()))
+
+    def amend(self, resource: Resource) -> Resource:
+        """Store what happened to a resource since: its ETag stays, for nobody's change would be lost."""
         there = self.get(resource.place)
         number = there.number if there else self._next(_resources)
-        stored = evolve(resource, etag=self._new_id(), number=number, place=there.place if there else resource.place)
+        stored = evolve(resource, number=number, place=there.place if there else resource.place)
         values = {
             "collection": stored.collection,
             "number": number,
@@ -202,6 +217,7 @@ class Transaction:
             "place": operation.place,
             "number": number,
             "verb": operation.verb,
+            "request_id": operation.request_id,
             "status": operation.status,
             "messages": list(operation.messages),
             "fault": operation.fault,
@@ -292,4 +308,4 @@ def _resource(row: Any) -> Resource:
 
 
 def _operation(row: Any) -> Operation:
-    return Operation(row["id"], row["place"], row["verb"], row["status"], tuple(row["messages"]), row["fault"])
+    return Operation(**{**{name: row[name] for name in _OPERATION}, "messages": tuple(row["messages"])})

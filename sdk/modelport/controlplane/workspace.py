@@ -14,6 +14,7 @@ from modelport.backends import open_backend
 from modelport.builds.venv import VenvBuilder
 from modelport.controlplane.app import App
 from modelport.controlplane.home import Home, open_home
+from modelport.errors import LocalServerError
 from modelport.gateway.runner import Gateway
 
 MOST_BYTES = 20 * 10**9
@@ -64,8 +65,15 @@ class LocalWorkspace:
 
 def _kept_port(home: Home) -> int | None:
     """The port that the user names, else the one that the gateway had last; None when it had none."""
+    said = os.environ.get("MODELPORT_GATEWAY_PORT")
+    if said:
+        if not said.isdigit() or not 0 < int(said) < 65536:
+            raise LocalServerError(
+                f"MODELPORT_GATEWAY_PORT is '{said}', which is not a port: give a number up to 65535."
+            )
+        return int(said)
     try:
-        return int(os.environ.get("MODELPORT_GATEWAY_PORT") or (home.folder / "gateway.port").read_text())
+        return int((home.folder / "gateway.port").read_text())
     except (OSError, ValueError):
         return None
 

@@ -1,6 +1,6 @@
 """What things are: every entity by its Azure name. attrs only; nothing here reads or writes."""
 
-from modelport.entities.assets import BuildContext, Code, Environment, Model
+from modelport.entities.assets import BuildContext, Code, Data, Environment, Model
 from modelport.entities.base import Entity
 from modelport.entities.deployment import (
     KubernetesOnlineDeployment,
@@ -39,6 +39,7 @@ __all__ = [
     "BuildContext",
     "Code",
     "CodeConfiguration",
+    "Data",
     "DataAsset",
     "DataCollector",
     "DefaultScaleSettings",

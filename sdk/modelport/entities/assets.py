@@ -1,5 +1,6 @@
 """What a deployment is made of: models, environments and code, each with a name and a version."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -53,7 +54,12 @@ class Artifact(Entity):
     """Of a container: the version that the next one gets."""
 
     def check(self) -> Iterator[Problem]:
-        """A version belongs to a name."""
+        """A version belongs to a name, and both are steps of a URL."""
+        for part in ("name", "version"):
+            if re.search(r"[/\\?#%\s]", getattr(self, part) or ""):
+                yield Problem(
+                    part, f"'{getattr(self, part)}' has a letter that no URL step can have: use [-_.a-zA-Z0-9]."
+                )
         if self.version is not None and self.name is None:
             yield Problem("name", "If version is specified, name must be specified also.")
 
@@ -136,6 +142,25 @@ class Environment(Artifact):
             yield Problem("build", "Docker image or Dockerfile should be provided not both.")
         if not self.image and not self.build:
             yield Problem("image", "Docker image or Dockerfile is required for environments.")
+
+
+@attrs.define(kw_only=True)
+class Data(Artifact):
+    """Files or a folder of data, by where they are."""
+
+    place = "data/{name}/versions/{version}"
+
+    type: str | None = field("uri_folder", wire="dataType", check=in_(["uri_file", "uri_folder", "mltable"]))
+    """What is there: `uri_file`, `uri_folder` or `mltable`."""
+
+    path: Path | None = field(wire="dataUri", convert=path_text)
+    """Where it is."""
+
+    tags: dict[str, Any] = field(factory=dict)
+    """Labels."""
+
+    properties: dict[str, Any] = field(factory=dict)
+    """Labels that Azure never lets one remove."""
 
 
 @attrs.define(kw_only=True)

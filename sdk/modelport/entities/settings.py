@@ -97,7 +97,7 @@ class CodeConfiguration(Entity):
     """Path of the script in the folder."""
 
 
-@attrs.define(kw_only=True)
+@attrs.define
 class ResourceSettings(Entity):
     """Amounts as Kubernetes writes them: `"0.5"`, `"512Mi"`."""
 
@@ -111,7 +111,7 @@ class ResourceSettings(Entity):
     """Whole GPUs."""
 
 
-@attrs.define(kw_only=True)
+@attrs.define
 class ResourceRequirementsSettings(Entity):
     """What each instance gets at least, and at most."""
 
@@ -164,7 +164,7 @@ class RequestLogging(Entity):
     """Names of headers."""
 
 
-@attrs.define(kw_only=True)
+@attrs.define
 class DataCollector(Entity):
     """What of the traffic is kept."""
 

@@ -16,6 +16,7 @@ from modelport.arm import ids
 from modelport.entities import (
     Code,
     CodeConfiguration,
+    Data,
     DataAsset,
     DataCollector,
     Environment,
@@ -82,8 +83,9 @@ def registered_model(service: Service, model: Model) -> Model:
         model = changed(model, name=name, version="1", is_anonymous=True)
     else:
         model, there = _with_mark(service, model, mark)
-        if there:
-            return there
+        if there:  # with the same files; what it is called and said to be may be new
+            same = changed(model, version=there.version, path=there.path)
+            return service.put(changed(same, properties={**model.properties, "hash_sha256": mark}))
     under = "" if path.is_file() else path.name
     uri = uploads.upload(service.transport, ids.place(model), path, under=under)
     return service.put(changed(model, path=uri, properties={**model.properties, "hash_sha256": mark}))
@@ -179,17 +181,10 @@ def _collector(service: Service, deployment: OnlineDeployment) -> DataCollector 
 def _data_asset(service: Service, data: DataAsset, deployment: OnlineDeployment, collection: str) -> str:
     where = f"modelDataCollector/{deployment.endpoint_name}/{deployment.name}/{collection}"
     name = data.name or f"{deployment.endpoint_name}-{deployment.name}-{collection}"
-    place = f"data/{name}/versions/{data.version or '1'}"
-    properties = {
-        "isAnonymous": False,
-        "isArchived": False,
-        "tags": {},
-        "properties": {},
-        "dataType": "uri_folder",
-        "dataUri": data.path or f"azureml://datastores/workspaceblobstore/paths/{where}",
-    }
-    service.ask("PUT", place, body={"properties": properties})
-    return f"{service.workspace}/{place}"
+    path = data.path or f"azureml://datastores/workspaceblobstore/paths/{where}"
+    asset = Data(name=name, version=data.version or "1", path=path)
+    service.put(asset)
+    return f"{service.workspace}/{ids.place(asset)}"
 
 
 def _with_mark(service: Service, model: Model, mark: str) -> tuple[Model, Model | None]:

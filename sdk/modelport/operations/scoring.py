@@ -85,7 +85,7 @@ def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
     text = answer.content.decode(answer.encoding, errors="replace")
     who = answer.headers.get(DEPLOYMENT)
     request_id = answer.headers.get("x-request-id")
-    if answer.status >= 400:
+    if answer.status >= 300:  # a redirect would send the body and the key elsewhere
         asked = f"Deployment '{who or deployment}' of '{endpoint}'" if who or deployment else f"Endpoint '{endpoint}'"
         named = f" (request {request_id})" if request_id else ""
         raise ScoringError(

@@ -240,14 +240,14 @@ def _fixed(kind: type[Entity]) -> dict[tuple[str, ...], Any]:
 
 def _identity(kind: type[Entity], document: Mapping[str, Any]) -> dict[str, str]:
     """The names that a record's ARM id contains; a container's id ends before `versions`."""
-    found = {}
     text = document.get("id")
-    if kind.place and isinstance(text, str):
-        for collection, name in re.findall(r"(\w+)/\{(\w+)\}", kind.place):
-            match = re.search(rf"/{collection}/([^/]+)", text, re.IGNORECASE)
-            if match:
-                found[name] = match[1]
-    return found
+    if not kind.place or not isinstance(text, str):
+        return {}
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", kind.place)
+    if "/versions/" in pattern:
+        pattern = pattern.replace("/versions/", "(?:/versions/") + ")?"
+    found = re.search(f"/{pattern}$", text, re.IGNORECASE)
+    return {name: value for name, value in found.groupdict().items() if value} if found else {}
 
 
 def _forget(kind: type[Entity], rest: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -66,11 +67,13 @@ class RestTransport:
 
     def send(self, request: Request) -> Response:
         """The service's answer. Raises `errors.ServiceRequestError` when none came."""
+        # One id for all tries, by which a server knows a request whose answer was lost.
+        request = evolve(request, headers={"x-ms-client-request-id": str(uuid.uuid4()), **request.headers})
         if request.method not in _AGAIN:
             return self._send(request)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda answer: answer.status in _BUSY)
-            | tenacity.retry_if_exception_type(ServiceRequestError),
+            | tenacity.retry_if_exception(_may_try_again),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
             stop=tenacity.stop_after_attempt(_TRIES),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
@@ -84,12 +87,9 @@ class RestTransport:
 
     def _send(self, request: Request) -> Response:
         target = self._addressed(request)
-        headers = {
-            "Authorization": f"Bearer {self._token()}",
-            "x-ms-client-request-id": str(uuid.uuid4()),
-            "Accept": "application/json",
-            **target.headers,
-        }
+        headers = {"Accept": "application/json", **target.headers}
+        if urlsplit(target.path)[:2] == urlsplit(self._base_url)[:2]:  # the token is for nobody else
+            headers["Authorization"] = f"Bearer {self._token()}"
         content = request.content
         try:
             if isinstance(content, Path):
@@ -133,11 +133,17 @@ def pooled_session() -> requests.Session:
     """A session whose connections many threads can use at once."""
     session = _Session()
     session.auth = _as_said
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one answer says stays with it
     session.headers["User-Agent"] = f"modelport/{__version__}"
     adapter = HTTPAdapter(pool_connections=8, pool_maxsize=_CONNECTIONS)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+def _may_try_again(error: BaseException) -> bool:
+    """After a timeout the service may still be at it."""
+    return isinstance(error, ServiceRequestError) and not isinstance(error, ServiceRequestTimeoutError)
 
 
 def _as_said(request: requests.PreparedRequest) -> requests.PreparedRequest:

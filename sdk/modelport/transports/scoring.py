@@ -49,7 +49,7 @@ class Scorer:
         """
         said = {"x-ms-client-request-id": str(uuid.uuid4()), **headers}
         try:
-            answer = self._session.post(url, data=content, headers=said, timeout=timeout)
+            answer = self._session.post(url, data=content, headers=said, timeout=timeout, allow_redirects=False)
         except requests.Timeout as error:
             raise ServiceRequestTimeoutError(f"{url} did not answer within {timeout:g} s.") from error
         except requests.RequestException as error:
