@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,24 @@ def test_tests_share_environments_and_can_be_told_where(monkeypatch, tmp_path):
     monkeypatch.delenv("MODELPORT_TEST_ENVIRONMENTS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert environments_folder() == tmp_path / "cache" / "modelport" / "test-environments"
+
+
+KILLED = """
+import os, signal, sys
+from modelport.entities import ManagedOnlineEndpoint
+from modelport.testing import workspace
+
+with workspace() as client:
+    client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+    print(client._service.transport.opened.gateway.pid, client._service.transport.opened.home.folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_has_left_is_ended_by_the_next(runs):
+    killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
+    pid, folder = killed.stdout.split()
+    assert runs(int(pid))
+    with workspace():
+        assert not runs(int(pid))
+        assert not Path(folder).exists()

@@ -14,13 +14,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from modelport.client import MLClient
+from modelport.errors import ModelportError
 
 
 def environments_folder() -> Path:
@@ -34,6 +35,30 @@ def environments_folder() -> Path:
     return Path(said) if said else cache / "modelport" / "test-environments"
 
 
+_PREFIX = "modelport-test-"
+
+
+def _sweep() -> None:
+    """End what test runs have left that were killed, and so could not clean up: their folders name their process."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if not pid.isdigit() or _lives(int(pid)) or left.stat().st_uid != os.getuid():
+            continue
+        with suppress(ModelportError, OSError):  # another run may be sweeping it too
+            import_module("modelport.transports.local").LocalTransport(left).close(stop=True)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @contextmanager
 def workspace(folder: Path | None = None, *, environments: Path | None = None) -> Iterator[MLClient]:
     """
@@ -43,7 +68,8 @@ def workspace(folder: Path | None = None, *, environments: Path | None = None) -
         folder: Where; a temporary folder, removed in the end, when it is None.
         environments: The cache of environments; by default the one that tests share.
     """
-    made = None if folder else tempfile.mkdtemp(prefix="modelport-")
+    _sweep()
+    made = None if folder else tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
     try:
         transport = import_module("modelport.transports.local").LocalTransport(
             Path(folder or made or ""), environments=environments or environments_folder()

@@ -7,6 +7,7 @@ can be served. A script that cannot be served ends the process with status 3.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import logging
 import os
@@ -63,10 +64,11 @@ def _prepare(settings: Settings) -> Script:
 
 if __name__ == "__main__":
     status = main()
-    # Not sys.exit(): a thread that the script left running would keep a process that cannot serve alive.
-    if status == SCRIPT_FAULT:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    # Not sys.exit(): a thread that the script left running would keep a process that cannot serve alive, and threads
+    # of Granian before 2.8 abort the process when they meet an interpreter that is being torn down.
+    if status != SCRIPT_FAULT:
+        atexit._run_exitfuncs()  # noqa: SLF001  # what the script asked for; no public name runs them
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

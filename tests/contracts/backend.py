@@ -52,7 +52,9 @@ from modelport.backends import open_backend
 name, options, revision = pickle.load(sys.stdin.buffer)
 backend = open_backend(name, **options)
 backend.apply(revision)
+deadline = time.monotonic() + 20
 while [each.state for each in backend.replicas(revision.id)] != ["ready"] * revision.instances:
+    assert time.monotonic() < deadline, "not ready in time"
     time.sleep(0.02)
 print("ready", flush=True)
 time.sleep(600)

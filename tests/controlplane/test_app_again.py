@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import SCRIPT
 
 from modelport.builds.venv import VenvBuilder
-from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model
-from modelport.errors import GatewayRejected, ImageBuildFailure, ResourceExistsError, ScoringError
+from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model, ProbeSettings
+from modelport.errors import GatewayRejected, ImageBuildFailure, OperationCanceled, ResourceExistsError, ScoringError
 
 ENDPOINT = "onlineEndpoints/tides"
 BLUE = f"{ENDPOINT}/deployments/blue"
@@ -155,3 +155,43 @@ def test_closing_ends_a_build(tmp_path):
     assert seen
     assert builder._children == set()
     assert time.monotonic() - began < 30
+
+
+HANGS = """
+import time
+def init():
+    print("tide tables are being read", flush=True)
+    time.sleep(600)
+def run(raw): return 1
+"""
+
+
+@pytest.fixture
+def hanging(tides, sources, until):
+    """The poller of a creation whose `init()` never returns, once that has begun."""
+    probe = ProbeSettings(initial_delay=300)
+    deployment = sources.deployment(script=HANGS, readiness_probe=probe, liveness_probe=probe)
+    poller = tides.online_deployments.begin_create_or_update(deployment)
+    until(lambda: "being read" in tides.online_deployments.get_logs("blue", "tides", 50))
+    return poller
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_deleting_gives_up_a_creation_that_hangs(tides, hanging, whole):
+    if whole:
+        tides.online_endpoints.begin_delete("tides").result(60)
+        assert list(tides.online_endpoints.list()) == []
+    else:
+        tides.online_deployments.begin_delete("blue", "tides").result(60)
+        assert list(tides.online_deployments.list("tides")) == []
+    with pytest.raises(OperationCanceled, match="Deployment 'blue' of 'tides' was deleted"):
+        hanging.result(60)
+    assert hanging.status() == "Canceled"
+    assert tides._service.transport.opened.app._parts.backend.revisions() == set()
+
+
+def test_a_creation_that_was_given_up_can_be_made_again(tides, hanging, sources):
+    tides.online_deployments.begin_delete("blue", "tides").result(60)
+    tides.online_deployments.begin_create_or_update(sources.deployment()).result(60)
+    answer = tides.online_endpoints.invoke("tides", input_data=1, deployment_name="blue")
+    assert answer.json()["who"] == "blue"

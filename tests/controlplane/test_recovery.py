@@ -184,7 +184,7 @@ def test_environments_that_nobody_serves_from_are_removed_beyond_the_cap(sources
     cache = tmp_path / "home" / "environments"
 
     def keys():
-        return {each.name for each in cache.glob("*/")}
+        return {each.name for each in cache.iterdir() if each.is_dir()}
 
     with opened(tmp_path / "home") as client:
         client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)

@@ -315,3 +315,24 @@ def test_two_clients_that_register_the_same_model(ml_client, tmp_path):
     found = _at_once(4, lambda: ml_client.models.create_or_update(model))
     assert [each for each in found if isinstance(each, Exception)] == []
     assert len({each.path for each in found}) == 1
+
+
+@pytest.mark.parametrize("said", ["tides", None, {"name": "tides"}, 3])
+def test_something_that_is_no_entity_is_named(live, said):
+    with pytest.raises(TypeError, match=rf"takes an OnlineEndpoint, not {type(said).__name__}"):
+        live.online_endpoints.begin_create_or_update(said)
+    with pytest.raises(TypeError, match=rf"takes an OnlineDeployment, not {type(said).__name__}"):
+        live.online_deployments.begin_create_or_update(said)
+
+
+def test_conda_packages_that_come_from_pypi_are_warned_of(live, sources, caplog, tmp_path):
+    conda = tmp_path / "conda.yml"
+    conda.write_text("dependencies: [joblib]")
+    deployment = sources.deployment("red", environment=Environment(image="any", conda_file=conda))
+    poller = live.online_deployments.begin_create_or_update(deployment)
+    poller.result(120)
+    assert any(message.startswith("Warning: ") and "joblib" in message for message in poller.messages())
+    assert any(
+        "joblib" in record.message for record in caplog.records if record.name.startswith("modelport.operations")
+    )
+    live.online_deployments.begin_delete("red", "tides").result(60)

@@ -1,6 +1,6 @@
 """A real scoring server for a script, on a Unix socket in a short folder, gone when the test ends."""
 
-from __future__ import annotations
+from __future__ import contextlib
 
 import http.client
 import json
@@ -78,7 +78,9 @@ class Served:
         connection = self.connection()
         try:
             spelled = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body=body, headers=spelled)
+            # A refusal may be there, and the connection closed, before the body is sent.
+            with contextlib.suppress(BrokenPipeError):
+                connection.request(method, path, body=body, headers=spelled)
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:

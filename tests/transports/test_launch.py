@@ -204,3 +204,28 @@ def test_a_document_that_is_no_json_is_a_400(home):
     answer = requests.put(where, data=b"{", headers=headers, timeout=10)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "ValidationError")
     assert json.loads(requests.get(server.url, timeout=10).text)["modelport"] == modelport.__version__
+
+
+def test_a_server_whose_folder_is_gone_ends_with_all_that_it_runs(home, until, runs):
+    server = launch.find_or_start(home)
+    before = left_running(home)
+    assert len(before) >= 1
+    shutil.rmtree(home)
+    until(lambda: not runs(server.pid) and not any(runs(pid) for pid in before))
+
+
+def test_who_finds_a_server_that_came_up_finds_its_endpoints(home, sources):
+    client = MLClient.local(home=home)
+    client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+    client.online_deployments.begin_create_or_update(sources.deployment(instance_count=2)).result(120)
+    launch.stop(launch.find(home), replicas=True)
+    again = MLClient.local(home=home)
+    assert again.online_endpoints.invoke("tides", input_data=1, deployment_name="blue").json()["who"] == "blue"
+    assert len(sources.alive()) == 2
+
+
+def test_what_is_not_installed_is_named_before_anything_is_made(home, monkeypatch):
+    monkeypatch.setattr(launch, "_NEEDED", ("psutil", "not_installed_here"))
+    with pytest.raises(LocalServerError, match=r"needs not_installed_here: pip install 'modelport\[local\]'"):
+        launch.find_or_start(home)
+    assert not (home / "logs").exists()

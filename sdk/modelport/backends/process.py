@@ -111,7 +111,7 @@ class ProcessBackend:
         """Ids of the revisions that have anything left on this machine, known or not."""
         with self._supervisor.lock:
             known = {*self._supervisor.fleets, *self._leftovers}
-        return known | {each.name for each in self._logs.iterdir() if each.is_dir()}
+        return known | {each.name for each in self._logs.glob("*") if each.is_dir()}
 
     def logs(self, revision_id: str, tail: int) -> str:
         """The last `tail` lines of each replica of the revision, a header line before each where there are several."""

@@ -208,7 +208,7 @@ class _Reading:
         if unsupported:
             kind = errors.UnsupportedByBackend
             message += (
-                " Move such packages to the `pip:` section if PyPI has them, use the Docker backend"
+                " Move such packages to the `pip:` section if PyPI has them, wait for the Docker backend"
                 ' (`MLClient.local(backend="docker")`), or wait until this backend installs conda packages.'
             )
         target = problems[0]["target"] if len(problems) == 1 else "conda_file"

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _ENDING = 20.0
 """Seconds that a server which is ending may take: less than clients give its successor to start."""
 _POLL = 0.02
+_LOOK = 2.0
+"""Seconds between two looks whether the workspace's folder is still there."""
 _LOG_BYTES = 5_000_000
 _LOG_FILES = 3
 _FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
@@ -52,12 +54,12 @@ def serve(home: Path, backend: str) -> None:
     """
     home = home.expanduser().resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _lock(home)
+    lock = _lock(home)
     _log_to(home / "logs")
     workspace = LocalWorkspace(home, backend=backend)
     stop = False
     try:
-        stop = asyncio.run(_listen(home, workspace))
+        stop = asyncio.run(_listen(home, workspace, lock))
     finally:
         (home / "server.json").unlink(missing_ok=True)
         workspace.close(stop=stop)
@@ -89,7 +91,7 @@ def end(home: Path) -> bool:
     return True
 
 
-async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
+async def _listen(home: Path, workspace: LocalWorkspace, lock: int) -> bool:
     """Answer requests until the end; whether replicas should end too."""
     stop = False
 
@@ -111,8 +113,18 @@ async def _listen(home: Path, workspace: LocalWorkspace) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn, which has handlers of its own, raises the signal again in the end: the workspace is closed after that
         signal.signal(number, lambda *_: None)
+    watching = asyncio.create_task(_until_gone(home, lock))
+    watching.add_done_callback(lambda task: None if task.cancelled() else shut_down(True))
     await server.serve(sockets=[listening])
+    watching.cancel()
     return stop
+
+
+async def _until_gone(home: Path, lock: int) -> None:
+    """Return when the workspace's folder is no longer there: nobody could find what runs, or end it."""
+    path = home / "server.lock"
+    while path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(_LOOK)
 
 
 def _listening(home: Path) -> socket.socket:
@@ -142,14 +154,14 @@ def _write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _lock(home: Path) -> None:
+def _lock(home: Path) -> int:
     """Take the lock that a workspace's one server holds until its process has ended; one that is ending is awaited."""
     descriptor = os.open(home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + _ENDING
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return descriptor
         except OSError as error:
             if time.monotonic() > deadline:
                 os.close(descriptor)

@@ -17,7 +17,7 @@ from modelport.arm.messages import Request, Response
 from modelport.backends.base import Backend
 from modelport.controlplane import auth
 from modelport.controlplane.blobs import Blobs
-from modelport.controlplane.jobs import Jobs
+from modelport.controlplane.jobs import Jobs, revision_id
 from modelport.controlplane.store import Resource, Store
 from modelport.errors import ResourceNotFoundError, ValidationException
 
@@ -73,7 +73,8 @@ def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
     """
     `{"content"}`: the last lines of the replicas, or, for StorageInitializer, what the last operation said.
 
-    A deployment that never served has no replicas left; why it failed ends with their last lines.
+    Replicas that are being started come first: they are what one wants to see. A deployment that never served has none
+    left; why it failed ends with their last lines.
     """
     body = _body(request)
     said = str(body.get("containerType") or "InferenceServer")
@@ -84,11 +85,13 @@ def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
             f"getLogs takes containerType InferenceServer or StorageInitializer and tail of at least 1, not {said!r} "
             f"and {tail!r}."
         )
-    serving = resource.private.get("serving")
-    if serving and not storage:
-        return Response(200, {"content": parts.backend.logs(serving["id"], tail)})
     with parts.store.reading() as transaction:
         operation = transaction.latest(resource.place)
+    serving = resource.private.get("serving")
+    starting = revision_id(operation) if operation and operation.status == "InProgress" else None
+    for revision in () if storage else (starting, serving and serving["id"]):
+        if revision and (content := parts.backend.logs(revision, tail)):
+            return Response(200, {"content": content})
     lines = list(operation.messages) if operation and storage else []
     if operation and operation.fault:
         lines += str(operation.fault["message"]).splitlines()

@@ -14,6 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from copy import deepcopy
 from datetime import datetime, timezone
 from types import NoneType
@@ -37,6 +38,7 @@ from modelport.entities.base import changed
 from modelport.errors import (
     LocalServerError,
     ModelportError,
+    OperationCanceled,
     OperationInProgress,
     ResourceExistsError,
     ResourceModifiedError,
@@ -118,13 +120,11 @@ class App:
     def close(self, *, stop: bool = False) -> None:
         """End its threads; with `stop` also every replica and the gateway. Endpoints are remembered."""
         self._closed = True
-        self._jobs.close(stop=stop)
-        self._parts.backend.close()
-        if stop:
-            self._gateway.stop()
-        else:
-            self._gateway.close()
-        self._store.close()
+        with ExitStack() as parts:  # each is closed, whatever becomes of the others; the last one here first
+            parts.callback(self._store.close)
+            parts.callback(self._gateway.stop if stop else self._gateway.close)
+            parts.callback(self._parts.backend.close)
+            parts.callback(self._jobs.close, stop=stop)
 
     def handle(self, request: Request) -> Response:
         """The answer to a request; every error is an answer."""
@@ -373,6 +373,7 @@ class App:
                 return Response(204)
             if again := _sent_before(transaction, place, request):
                 return self._leaving(again, request)
+            given_up = [] if route.versioned else _given_up(transaction, place)
             self._guard(transaction, place, have, request)
             if route.versioned:
                 _refuse_if_used(transaction, have)
@@ -380,14 +381,11 @@ class App:
                 return Response(200)
             if route.kind is OnlineDeployment:
                 _refuse_if_live(transaction, have)
-            elif transaction.running(place, below=True):
-                raise OperationInProgress(
-                    f"A deployment of {_called(place)} has an operation that has not ended. Wait for it, and try again."
-                )
             leaving = {**have.body["properties"], "provisioningState": "Deleting"}
             transaction.put(attrs.evolve(have, body={**have.body, "properties": leaving}))
             operation = Operation(self._new_id(), have.place, "delete", _request_id(request))
             transaction.begin(operation)
+        self._jobs.give_up(given_up)
         self._jobs.begin(operation)
         return self._leaving(operation, request)
 
@@ -416,6 +414,15 @@ def _sent_before(transaction: Transaction, place: str, request: Request) -> Oper
     running = transaction.running(place)
     known = bool(running and running[-1].request_id) and running[-1].request_id == _request_id(request)
     return running[-1] if known else None
+
+
+def _given_up(transaction: Transaction, place: str) -> list[Operation]:
+    """End what was being made at a place, and below it, because it is to be deleted: a creation may hang for long."""
+    running = [each for each in transaction.running(place, below=True) if each.verb == "put"]
+    for each in running:
+        error = OperationCanceled(f"{_called(each.place)} was deleted before the operation had ended.")
+        transaction.end(each.id, "Canceled", faults.fault_of(error))
+    return running
 
 
 def _merged(whole: Any, patch: Any) -> Any:

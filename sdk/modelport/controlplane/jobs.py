@@ -32,10 +32,17 @@ from modelport.gateway.runner import Gateway
 
 logger = logging.getLogger(__name__)
 
+WARNING = "Warning: "
+"""How messages begin that tell of something met in another way than asked for."""
+
 _POLL = 0.05
+_COMING_UP = 15.0
+"""Seconds that a server which starts waits for replicas, so that whoever finds it finds the endpoints too."""
+
 _MOST_ENDS = 3
 """How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
 
+_MISSING = " Add the package to the environment's conda file."
 _TOKENS = 60.0
 """Seconds between two looks at the clock for the tokens' sake."""
 
@@ -62,6 +69,7 @@ class Jobs:
         self._changed = threading.Condition()
         self._recovering = True
         self._closing = threading.Event()
+        self._given_up: set[str] = set()
         backend.changed = self._replicas_changed
 
     # What the rest of the control plane calls
@@ -82,7 +90,8 @@ class Jobs:
             self._backend.apply(revision)
         self._recovering = False
         self.route()
-        needed = {each.id for each in serving} | {_revision_id(each) for each in running}
+        self._wait(lambda: all(self._settled(each) for each in serving), _COMING_UP)
+        needed = {each.id for each in serving} | {revision_id(each) for each in running}
         for orphan in self._backend.revisions() - needed:
             self._lanes.put("orphans", partial(self._backend.remove, orphan))
         for operation in running:
@@ -94,8 +103,16 @@ class Jobs:
 
     def begin(self, operation: Operation) -> None:
         """Run an operation that was recorded. Operations on the deployments of one endpoint keep their order."""
-        lane = operation.place.rpartition("/")[0] if "/deployments/" in operation.place else operation.place
-        self._lanes.put(lane.lower(), lambda: self._run(operation))
+        endpoint = "/".join(operation.place.split("/")[:2])
+        # An endpoint is changed at once, and deleted after what goes on with its deployments.
+        alone = operation.place == endpoint and operation.verb != "delete"
+        self._lanes.put(endpoint.lower() if alone else f"{endpoint.lower()}/deployments", lambda: self._run(operation))
+
+    def give_up(self, operations: list[Operation]) -> None:
+        """Stop working on operations that were recorded as canceled, and end what they started."""
+        self._given_up |= {each.id for each in operations}
+        with self._changed:
+            self._changed.notify_all()
 
     def route(self) -> None:
         """
@@ -134,7 +151,7 @@ class Jobs:
 
     def _run(self, operation: Operation) -> None:
         """Run an operation to its end, unless the server is stopped: then the next one takes it up."""
-        if self._closing.is_set():
+        if self._closing.is_set() or operation.id in self._given_up:
             return
         try:
             if operation.verb == "delete":
@@ -153,7 +170,7 @@ class Jobs:
             self._fail(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
 
     def _fail(self, operation: Operation, status: str, error: ModelportError) -> None:
-        if not self._closing.is_set():
+        if not self._closing.is_set() and operation.id not in self._given_up:
             self._end(operation, status, error)
 
     def _put_deployment(self, operation: Operation) -> None:
@@ -165,23 +182,35 @@ class Jobs:
             parts = self._rules.parts(transaction, deployment)
         for note in plan.notes(deployment, parts.environment):
             self._tell(operation, note)
-        built = self._builder.build(conda_of(parts), lambda line: logger.info("%s: %s", operation.place, line))
+        built = self._builder.build(conda_of(parts), partial(self._heard, operation))
         for warning in built.warnings:
-            self._tell(operation, warning)
+            self._tell(operation, f"{WARNING}{warning}")
         want = plan.revision(
             deployment,
-            identifier=_revision_id(operation),
+            identifier=revision_id(operation),
             python=str(built.python),
             app_root=parts.app_root,
             model_dir=parts.model_dir,
         )
-        for step in plan.plan(want, _serving(there)):
-            self._take(step, operation)
+        have = _serving(there)
+        try:
+            for step in plan.plan(want, have):
+                self._take(step, operation)
+        except OperationCanceled:
+            for each in (want, have) if operation.id in self._given_up else ():
+                if each:
+                    self._backend.remove(each.id)
+            raise
         self.route()
         self._end(operation, "Succeeded")
 
+    def _heard(self, operation: Operation, line: str) -> None:
+        """Take note of a builder's line; what it builds may not be wanted any more."""
+        self._go_on(operation)
+        logger.info("%s: %s", operation.place, line)
+
     def _take(self, step: plan.Step, operation: Operation) -> None:
-        self._go_on()
+        self._go_on(operation)
         match step:
             case plan.Run(revision):
                 self._backend.apply(revision)
@@ -221,7 +250,7 @@ class Jobs:
             ready = sum(each.state == "ready" for each in replicas)
             if ready == len(replicas) == revision.instances:
                 return
-            self._go_on()
+            self._go_on(operation)
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
@@ -230,9 +259,11 @@ class Jobs:
             with self._changed:
                 self._changed.wait(_POLL)
 
-    def _go_on(self) -> None:
+    def _go_on(self, operation: Operation) -> None:
         if self._closing.is_set():
             raise OperationCanceled("The server was stopped; the operation goes on when it is up again.")
+        if operation.id in self._given_up:
+            raise OperationCanceled("The deployment is deleted.")
 
     def _delete(self, operation: Operation) -> None:
         with self._store.reading() as transaction:
@@ -298,6 +329,16 @@ class Jobs:
     def _ready(self, revision_id: str) -> list[str]:
         return [each.address for each in self._backend.replicas(revision_id) if each.state == "ready"]
 
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            with self._changed:
+                self._changed.wait(_POLL)
+
+    def _settled(self, revision: Revision) -> bool:
+        """Whether each of its replicas is ready, or has shown that it will not be soon."""
+        return all(each.state == "ready" or each.failure for each in self._backend.replicas(revision.id))
+
     # What happens
 
     def _replicas_changed(self, _revision_id: str) -> None:
@@ -324,10 +365,13 @@ class Jobs:
 
 
 def _deployments(transaction: Transaction) -> list[Resource]:
+    """All deployments that are to stay."""
     return [
         deployment
         for endpoint in transaction.resources("onlineEndpoints")
+        if not endpoint.leaving
         for deployment in transaction.resources(f"{endpoint.place}/deployments")
+        if not deployment.leaving
     ]
 
 
@@ -336,7 +380,7 @@ def _serving(resource: Resource) -> Revision | None:
     return plan.from_document(document) if document else None
 
 
-def _revision_id(operation: Operation) -> str:
+def revision_id(operation: Operation) -> str:
     """The id of the revision that an operation makes: the same when the operation is taken up again."""
     names = operation.place.lower().split("/")[1::2]
     return "-".join([*names, operation.id[:8]])
@@ -363,6 +407,7 @@ def _class_of(failure: Failure) -> type[DeploymentFailed]:
 
 
 def _deployment_failed(revision: Revision, failure: Failure) -> DeploymentFailed:
+    hint = _MISSING if "ModuleNotFoundError" in failure.message else ""
     lines = f"\n{failure.log.rstrip()}" if failure.log.strip() else ""
-    message = f"Deployment '{revision.deployment}' of '{revision.endpoint}' failed: {failure.message}{lines}"
+    message = f"Deployment '{revision.deployment}' of '{revision.endpoint}' failed: {failure.message}{hint}{lines}"
     return _class_of(failure)(message)

@@ -130,7 +130,7 @@ def refuse_containers(deployment: OnlineDeployment, environment: Environment | N
         errors.UnsupportedByBackend: It needs an image of the user's own, or brings no scoring script.
     """
     name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
-    remedy = 'Use the Docker backend, MLClient.local(backend="docker").'
+    remedy = 'That takes the Docker backend, MLClient.local(backend="docker"), which this version does not have yet.'
     if environment and environment.inference_config:
         raise UnsupportedByBackend(
             f"{name}: the environment's inference_config describes a container that brings its own server, and "
@@ -146,8 +146,7 @@ def refuse_containers(deployment: OnlineDeployment, environment: Environment | N
         what = f"image '{environment.image}'" if environment and environment.image else "model"
         raise UnsupportedByBackend(
             f"{name} has no code_configuration: serving its {what} as it is needs a container, and processes run none. "
-            f"Add a code_configuration with a scoring script, or use the Docker backend, "
-            'MLClient.local(backend="docker").',
+            f"Add a code_configuration with a scoring script. {remedy}",
             target="code_configuration",
         )
 

@@ -103,6 +103,18 @@ class Service:
         )
 
 
+def must_be(kind: type[_E], said: Any, method: str) -> _E:
+    """
+    `said`, when it is of this kind.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if isinstance(said, kind):
+        return said
+    raise TypeError(f"{method} takes an {kind.__name__}, not {type(said).__name__} ({said!r:.80}).")
+
+
 def refuse_local(local: bool) -> None:
     """
     `local=True` means this machine's Docker, as in Azure.

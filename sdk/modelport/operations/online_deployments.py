@@ -8,7 +8,7 @@ from typing import Any
 from modelport.entities import OnlineDeployment
 from modelport.errors import UnsupportedByBackend, ValidationException
 from modelport.operations import preflight
-from modelport.operations.base import Service, refuse_local
+from modelport.operations.base import Service, must_be, refuse_local
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
 
@@ -49,6 +49,7 @@ class OnlineDeploymentOperations:
         if vscode_debug or local_enable_gpu:
             asked = "vscode_debug" if vscode_debug else "local_enable_gpu"
             raise UnsupportedByBackend(f"{asked} needs local=True, and that the Docker backend.", target=asked)
+        must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
         preflight.check(deployment, skip_script_validation=skip_script_validation)
         self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
         sent = resolved(self._service, deployment)

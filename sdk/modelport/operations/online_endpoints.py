@@ -25,7 +25,7 @@ from modelport.errors import (
     ValidationException,
 )
 from modelport.operations import scoring
-from modelport.operations.base import Service, refuse_local
+from modelport.operations.base import Service, must_be, refuse_local
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved_endpoint
 from modelport.schema import faces
@@ -95,6 +95,7 @@ class OnlineEndpointOperations:
             errors.OperationInProgress: Another operation on it has not ended.
         """
         refuse_local(local)
+        must_be(OnlineEndpoint, endpoint, "online_endpoints.begin_create_or_update()")
         endpoint.validate()
         sent = resolved_endpoint(self._service, endpoint)
         return self._service.begin_put(sent, f"Endpoint '{endpoint.name}'")

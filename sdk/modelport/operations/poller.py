@@ -95,6 +95,9 @@ class LROPoller(Generic[T]):
                 self._callbacks.remove(callback)
 
     def _saw(self, look: lro.Look) -> None:
+        for message in look.messages[len(self._messages) :]:
+            if message.startswith("Warning: "):
+                logger.warning("%s: %s", self._name, message.removeprefix("Warning: "))
         self._messages = look.messages or self._messages
 
     def _drive(self, follow: Callable[[LROPoller[T]], T]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def _json(data: Any) -> bytes:
         raise ValidationException(message, target="input_data") from error
 
 
+def _said(text: str) -> str:
+    """The sentence in an error's body, in Azure's shape or the scoring server's; else the body."""
+    with suppress(ValueError, AttributeError):
+        body = json.loads(text)
+        text = str((body.get("error") or body).get("message") or text)
+    return text.strip()[:_SHOWN]
+
+
 def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
     """
     The answer as `invoke` returns it.
@@ -89,7 +98,7 @@ def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
         asked = f"Deployment '{who or deployment}' of '{endpoint}'" if who or deployment else f"Endpoint '{endpoint}'"
         named = f" (request {request_id})" if request_id else ""
         raise ScoringError(
-            f"{asked} answered with status {answer.status}{named}: {text[:_SHOWN]}",
+            f"{asked} answered with status {answer.status}{named}: {_said(text)}",
             status_code=answer.status,
             body=text,
             headers=dict(answer.headers),

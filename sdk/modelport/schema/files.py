@@ -72,7 +72,8 @@ def parse(text: str, name: str | None = None) -> dict[str, Any]:
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
-        raise ValidationException(f"{where} is not YAML: {error}") from error
+        said = str(error).replace('in "<unicode string>", ', "")
+        raise ValidationException(f"{where} is not YAML: {said}") from error
     if document is None:
         raise ValidationException(f"Target yaml file is empty: {where}.")
     if not isinstance(document, dict):

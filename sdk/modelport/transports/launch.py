@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from modelport import __version__
 from modelport.errors import LocalServerError
 from modelport.transports.rest import pooled_session
 
-_START = 30.0
+_NEEDED = ("click", "envoy", "psutil", "sqlalchemy", "starlette", "uv", "uvicorn")
+_START = 60.0
 _POLL = 0.02
 _LAST_LINES = 15
 
@@ -104,6 +106,9 @@ def stop(server: Server, *, replicas: bool, seconds: float = 120.0) -> None:
 
 
 def _start(home: Path, backend: str) -> Server:
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise LocalServerError(f"MLClient.local() needs {', '.join(missing)}: pip install 'modelport[local]'")
     log = home / "logs" / "server.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     position = log.stat().st_size if log.exists() else 0

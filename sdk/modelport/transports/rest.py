@@ -103,7 +103,8 @@ class RestTransport:
             said = f"{request.method} {target.path}: no answer came within {self._timeout:g} s."
             raise ServiceRequestTimeoutError(said) from error
         except requests.RequestException as error:
-            raise ServiceRequestError(f"{request.method} {target.path}: no answer came: {error}") from error
+            said = f"{request.method} {target.path}: no answer came: {reason(error)}."
+            raise ServiceRequestError(said) from error
         return _response(answer)
 
     def _request(self, target: Request, headers: Mapping[str, str], **content: Any) -> requests.Response:
@@ -139,6 +140,13 @@ def pooled_session() -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+def reason(error: requests.RequestException) -> str:
+    """What went wrong, without the layers that it went through: `Connection refused`."""
+    inner = error.args[0] if error.args else error
+    text = str(getattr(inner, "reason", inner))
+    return text.rpartition("] ")[2] or text
 
 
 def _may_try_again(error: BaseException) -> bool:

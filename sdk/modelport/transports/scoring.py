@@ -13,7 +13,7 @@ import requests
 from attrs import frozen
 
 from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError
-from modelport.transports.rest import pooled_session
+from modelport.transports.rest import pooled_session, reason
 
 
 @frozen
@@ -53,7 +53,7 @@ class Scorer:
         except requests.Timeout as error:
             raise ServiceRequestTimeoutError(f"{url} did not answer within {timeout:g} s.") from error
         except requests.RequestException as error:
-            raise ServiceRequestError(f"{url} could not be reached: {error}") from error
+            raise ServiceRequestError(f"{url} could not be reached: {reason(error)}.") from error
         names = {name.lower(): value for name, value in answer.headers.items()}
         encoding = answer.encoding or "utf-8"
         return Answer(answer.status_code, answer.content, names, encoding, answer.elapsed.total_seconds())
