@@ -1,7 +1,8 @@
 """A real scoring server for a script, on a Unix socket in a short folder, gone when the test ends."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
