@@ -32,6 +32,11 @@ class WorkspaceId:
     group: str
     name: str
 
+    def datastore_uri(self, path: str) -> str:
+        """The long form of `azureml://datastores/…`; `path` starts with the datastore's name."""
+        where = f"subscriptions/{self.subscription}/resourcegroups/{self.group}/workspaces/{self.name}"
+        return f"azureml://{where}/datastores/{path}"
+
     def __str__(self) -> str:
         return (
             f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"

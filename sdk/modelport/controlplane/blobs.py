@@ -94,5 +94,4 @@ def lasting(uri: str, workspace: WorkspaceId) -> str:
     found = _UPLOAD.search(uri)
     if not found:
         return uri
-    where = f"subscriptions/{workspace.subscription}/resourcegroups/{workspace.group}/workspaces/{workspace.name}"
-    return f"azureml://{where}/datastores/workspaceblobstore/paths/{found[0]}"
+    return workspace.datastore_uri(f"workspaceblobstore/paths/{found[0]}")

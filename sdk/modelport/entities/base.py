@@ -223,9 +223,7 @@ class Entity:
         """
         found = list(self.problems())
         if found:
-            details = [{"code": "InvalidField", "target": each.field, "message": each.message} for each in found]
-            text = " ".join(f"{each.field}: {each.message}" for each in found)
-            raise ValidationException(text, target=found[0].field, details=details)
+            raise refusal(found)
 
     def dump(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """
@@ -253,6 +251,13 @@ def _declared(kind: type[Entity]) -> tuple[Declared, ...]:
 def path_text(value: Any) -> Any:
     """A `pathlib.Path` as text; anything else as it is."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def refusal(problems: list[Problem], about: str = "") -> ValidationException:
+    """One error that tells every problem; `about` names the thing, where the fields do not."""
+    details = [{"code": "InvalidField", "target": each.field, "message": each.message} for each in problems]
+    told = " ".join(f"{each.field}: {each.message}" if each.field else each.message for each in problems)
+    return ValidationException(f"{about}: {told}" if about else told, target=problems[0].field or None, details=details)
 
 
 def nearest(name: str, names: Iterator[str] | list[str]) -> str:

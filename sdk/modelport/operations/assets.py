@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from modelport.entities import Environment, Model
+from modelport.entities.base import refusal
 from modelport.errors import ResourceNotFoundError, ValidationException
 from modelport.operations import preflight
 from modelport.operations.base import Service
@@ -94,5 +95,5 @@ class EnvironmentOperations(_Assets[Environment]):
         """
         problems = list(environment.problems()) + list(preflight.environment_problems(environment))
         if problems:
-            raise preflight.refusal(f"Environment '{environment.name or '(anonymous)'}'", problems)
+            raise refusal(problems, f"Environment '{environment.name or '(anonymous)'}'")
         return registered_environment(self._service, environment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -17,7 +17,6 @@ from modelport.schema.faces import Face
 from modelport.transports.base import Transport
 
 _E = TypeVar("_E", bound=Entity)
-_T = TypeVar("_T")
 
 
 class Service:
@@ -74,33 +73,29 @@ class Service:
         answer = self.ask("PUT", ids.place(entity), body=faces.dump(entity, Face.REQUEST))
         return faces.load(type(entity), answer.body, Face.RECORD)
 
-    def begin(
-        self, method: Method, place: str, name: str, made: Callable[[Any], _T], *, body: Any = None, kept: bool = True
-    ) -> LROPoller[_T]:
+    def begin(self, method: Method, place: str, name: str, *, body: Any = None) -> LROPoller[None]:
         """
-        Begin a long-running operation.
+        Begin a long-running operation that gives nothing back, such as a deletion.
 
         Args:
-            method: PUT, POST or DELETE.
-            place: The resource.
+            method: POST or DELETE.
+            place: The resource, or an action on it.
             name: What it is about, for messages.
-            made: Makes the result from the resource's document, or from None.
             body: What to send.
-            kept: Whether the resource is there afterwards.
         """
-        answer = self.ask(method, place, body=body)
-        follow = lro.start(answer, f"{self.workspace}/{place}" if kept else None)
-        return LROPoller(follow_operation(self.transport, follow, made, name), name)
+        follow = lro.start(self.ask(method, place, body=body), None)
+        return LROPoller(follow_operation(self.transport, follow, lambda _: None, name), name)
 
     def begin_put(self, entity: _E, name: str) -> LROPoller[_E]:
-        """Begin to create or replace `entity`."""
-        return self.begin(
-            "PUT",
-            ids.place(entity),
-            name,
-            lambda document: faces.load(type(entity), document, Face.RECORD),
-            body=faces.dump(entity, Face.REQUEST),
-        )
+        """Begin to create or replace `entity`; `name` is what it is about, for messages."""
+        place = ids.place(entity)
+        answer = self.ask("PUT", place, body=faces.dump(entity, Face.REQUEST))
+        follow = lro.start(answer, f"{self.workspace}/{place}")
+
+        def made(document: Any) -> _E:
+            return faces.load(type(entity), document, Face.RECORD)
+
+        return LROPoller(follow_operation(self.transport, follow, made, name), name)
 
 
 def must_be(kind: type[_E], said: Any, method: str) -> _E:

@@ -80,7 +80,7 @@ class OnlineDeploymentOperations:
         refuse_local(local)
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}"
         title = f"Deployment '{name}' of '{endpoint_name}'"
-        return self._service.begin("DELETE", place, title, _nothing, kept=False)
+        return self._service.begin("DELETE", place, title)
 
     def get_logs(
         self, name: str, endpoint_name: str, lines: int, *, container_type: str | None = None, local: bool = False
@@ -110,7 +110,3 @@ class OnlineDeploymentOperations:
             body["containerType"] = _CONTAINERS[container_type]
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}/getLogs"
         return str(self._service.ask("POST", place, body=body).body["content"])
-
-
-def _nothing(_document: Any) -> None:
-    return None

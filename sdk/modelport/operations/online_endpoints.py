@@ -104,7 +104,7 @@ class OnlineEndpointOperations:
         """Delete an endpoint with all its deployments. One that is not there is fine."""
         refuse_local(local)
         self._doors.pop(name.lower(), None)
-        return self._service.begin("DELETE", f"onlineEndpoints/{name}", f"Endpoint '{name}'", _nothing, kept=False)
+        return self._service.begin("DELETE", f"onlineEndpoints/{name}", f"Endpoint '{name}'")
 
     def begin_regenerate_keys(
         self, name: str, *, key_type: Literal["primary", "secondary"] = "primary"
@@ -124,7 +124,7 @@ class OnlineEndpointOperations:
         body = {"keyType": kind.capitalize(), "keyValue": getattr(keys, f"{kind}_key")}
         self._doors.pop(name.lower(), None)
         place = f"onlineEndpoints/{name}/regenerateKeys"
-        return self._service.begin("POST", place, f"Keys of '{name}'", _nothing, body=body, kept=False)
+        return self._service.begin("POST", place, f"Keys of '{name}'", body=body)
 
     def invoke(
         self,
@@ -208,7 +208,3 @@ class OnlineEndpointOperations:
             )
         token = self._credential.get_token(_AAD_SCOPE)
         return EndpointAadToken(access_token=token.token, expiry_time_utc=token.expires_on)
-
-
-def _nothing(_document: Any) -> None:
-    return None

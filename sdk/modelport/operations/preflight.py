@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.entities import CodeConfiguration, Environment, Model, OnlineDeployment
-from modelport.entities.base import Problem
-from modelport.errors import ValidationException
+from modelport.entities.base import Problem, refusal
 from modelport.schema.fields import is_uri
 
 _SKIP = "Pass skip_script_validation=True to deploy it all the same."
@@ -33,14 +32,7 @@ def check(deployment: OnlineDeployment, *, skip_script_validation: bool = False)
     if isinstance(deployment.environment, Environment):
         problems += environment_problems(deployment.environment, "environment.")
     if problems:
-        raise refusal(f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'", problems)
-
-
-def refusal(name: str, problems: list[Problem]) -> ValidationException:
-    """One error about `name` that tells every problem."""
-    details = [{"code": "InvalidField", "target": each.field, "message": each.message} for each in problems]
-    told = " ".join(f"{each.field}: {each.message}" for each in problems)
-    return ValidationException(f"{name}: {told}", target=problems[0].field, details=details)
+        raise refusal(problems, f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'")
 
 
 def environment_problems(environment: Environment, prefix: str = "") -> Iterator[Problem]:

@@ -149,7 +149,7 @@ def _id(service: Service, kind: type[Model | Environment], said: Any) -> str | N
 def _looked_up(service: Service, said: str, kind: str) -> str:
     found = ids.reference(said, kind, service.workspace)
     if found is None:
-        return said
+        return said.removeprefix("azureml:") if said.startswith("azureml:/subscriptions/") else said
     version = found.version
     if found.label:
         classes: dict[str, type[Model | Environment]] = {"models": Model, "environments": Environment}
@@ -234,11 +234,8 @@ def _existing(path: Path, what: str) -> Path:
 
 def _full(service: Service, uri: str) -> str:
     """A short datastore URI in its long form, as Azure's SDK sends it."""
-    if not uri.startswith("azureml://datastores/"):
-        return uri
-    where = service.workspace
-    long = f"subscriptions/{where.subscription}/resourcegroups/{where.group}/workspaces/{where.name}"
-    return f"azureml://{long}/{uri.removeprefix('azureml://')}"
+    short = "azureml://datastores/"
+    return service.workspace.datastore_uri(uri.removeprefix(short)) if uri.startswith(short) else uri
 
 
 def _digest(text: str) -> str:

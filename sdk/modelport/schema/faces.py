@@ -8,8 +8,7 @@ from typing import Any, TypeVar, cast
 
 from marshmallow import ValidationError
 
-from modelport.entities.base import Entity
-from modelport.errors import ValidationException
+from modelport.entities.base import Entity, Problem, refusal
 from modelport.schema import build
 from modelport.schema.fields import Face
 
@@ -31,20 +30,12 @@ def load(kind: type[_E], document: Any, face: Face) -> _E:
     try:
         return cast("_E", build.read(kind, document if face is Face.YAML else deepcopy(document), face))
     except ValidationError as error:
-        raise refusal(error.messages) from error
+        raise refusal([Problem(*each) for each in _flat(error.messages)]) from error
 
 
 def dump(entity: Entity, face: Face) -> dict[str, Any]:
     """The document of `entity`: only what was said, and for `RECORD` what the server decided."""
     return build.write(entity, face)
-
-
-def refusal(messages: Any) -> ValidationException:
-    """One error for everything that marshmallow found."""
-    problems = list(_flat(messages))
-    details = [{"code": "InvalidField", "target": place, "message": text} for place, text in problems]
-    text = " ".join(f"{place}: {message}" if place else message for place, message in problems)
-    return ValidationException(text, target=problems[0][0] or None, details=details)
 
 
 def _flat(messages: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -59,4 +50,4 @@ def _flat(messages: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, str(messages)
 
 
-__all__ = ["Face", "dump", "load", "refusal"]
+__all__ = ["Face", "dump", "load"]
