@@ -278,14 +278,6 @@ class TestProcesses(BackendContract):
             eventually(lambda: owner.ready[wanted.id])
         assert min(delays) < 0.1
 
-    def test_idle_watching_costs_next_to_nothing(self, backend, revision):
-        wanted = revision(instances=4)
-        backend.apply(wanted)
-        self.ready(backend, wanted)
-        before = time.process_time()
-        time.sleep(1)
-        assert time.process_time() - before < 0.2
-
 
 # what stands alone
 

@@ -195,3 +195,11 @@ def test_a_creation_that_was_given_up_can_be_made_again(tides, hanging, sources)
     tides.online_deployments.begin_create_or_update(sources.deployment()).result(60)
     answer = tides.online_endpoints.invoke("tides", input_data=1, deployment_name="blue")
     assert answer.json()["who"] == "blue"
+
+
+def test_deleting_at_once_what_was_just_made_leaves_nothing(wire, endpoint_body, until):
+    for _ in range(20):
+        assert wire.put(ENDPOINT, endpoint_body).status == 201
+        assert wire.ask("DELETE", ENDPOINT).status == 202
+        assert wire.get(ENDPOINT).body.get("properties", {}).get("provisioningState") in ("Deleting", None)
+        until(lambda: wire.get(ENDPOINT).status == 404)

@@ -282,6 +282,8 @@ class Jobs:
         """Record how it ended, in the operation and in the resource, at once."""
         with self._store.writing() as transaction:
             there = transaction.get(operation.place)
+            if there and there.leaving and operation.verb == "put":
+                return  # it was given up just now: the deletion has said how it ended
             if there:
                 properties = {**there.body["properties"], "provisioningState": status}
                 transaction.amend(attrs.evolve(there, body={**there.body, "properties": properties}))
