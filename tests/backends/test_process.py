@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -37,6 +38,17 @@ def replicas_in(folder):
         if (process.info["environ"] or {}).get("MODELPORT_FAILURE_FILE", "").startswith(f"{folder}/")
         and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
+
+
+SLOW_FORK = """
+import json, os, sys, time
+lock, folder, environment, command = json.loads(sys.argv[1])
+while open(lock).read() != str(os.getppid()):
+    time.sleep(0.005)
+time.sleep(0.3)  # as long as a busy machine may take from a fork to its exec
+os.chdir(folder)
+os.execve(command[0], command, environment)
+"""
 
 
 class TestProcesses(BackendContract):
@@ -87,6 +99,28 @@ class TestProcesses(BackendContract):
         [replica] = self.ready(backend, wanted)
         assert ask(replica.address)["pid"] == process.pid == self.pid(replica)
         assert self.running(options) == 1
+
+    def test_a_process_that_was_only_forked_when_its_owner_was_killed_is_waited_for(
+        self, options, revision, dead_owner, request
+    ):
+        dead_owner(wanted := revision())
+        [process] = replicas_in(options["folder"])
+        [record] = options["folder"].glob("*/replica.json")
+        plan = [str(options["folder"] / "lock"), process.cwd(), process.environ(), process.cmdline()]
+        process.kill()
+        eventually(lambda: self.running(options) == 0)
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"pid": None, "started": None, "ready": False}))
+        with record.with_name("born").open("w") as born:
+            fcntl.flock(born, fcntl.LOCK_EX)
+            slow = subprocess.Popen(
+                [sys.executable, "-c", SLOW_FORK, json.dumps(plan)], pass_fds=[born.fileno()], start_new_session=True
+            )
+        backend = request.getfixturevalue("backend")
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        assert ask(replica.address)["pid"] == slow.pid == self.pid(replica)
+        assert self.running(options) == 1
+        slow.returncode = 0  # the backend collects it
 
     def test_a_pid_that_another_process_has_got_is_left_alone(self, options, revision, dead_owner, request):
         dead_owner(wanted := revision())

@@ -92,8 +92,8 @@ def test_a_half_done_update_is_taken_up(crash, sources, until, point):
     with workspace(crashed.home) as client:
         assert _state(client, until) == "Succeeded"
         assert crashed.ask()["who"] == "new"
+        assert len(sources.started()) == 2, "a replica was started twice"
         until(lambda: len(sources.alive()) == 1)
-    assert len(sources.started()) == 2, "a replica was started twice"
 
 
 @pytest.mark.parametrize("point", ["accepted", "after Run", "after Await", "after Serve"])

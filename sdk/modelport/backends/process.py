@@ -22,7 +22,16 @@ from attrs import define
 
 from modelport import errors
 from modelport.backends.base import Replica, Revision
-from modelport.backends.replica import Record, ReplicaProcess, kill_all, last_lines, marked, recorded, serving
+from modelport.backends.replica import (
+    Record,
+    ReplicaProcess,
+    is_being_born,
+    kill_all,
+    last_lines,
+    marked,
+    recorded,
+    serving,
+)
 from modelport.backends.supervisor import Fleet, Member, Supervisor
 
 LONGEST_FOLDER = 80
@@ -166,6 +175,14 @@ class ProcessBackend:
         fleet.members.append(member)
         return member
 
+    def _born(self, folder: Path, processes: list[psutil.Process]) -> list[psutil.Process]:
+        """A folder's processes, waited for while one is on its way: forked by a server that was killed then."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not processes and is_being_born(folder) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            processes = marked(self._folder).get(folder.name, [])
+        return processes
+
     def _read(self) -> dict[str, list[Leftover]]:
         """What the folder tells of earlier servers; a folder without a readable record is cleared away."""
         found: list[Leftover] = []
@@ -178,10 +195,12 @@ class ProcessBackend:
                 logger.warning("The record of a replica in '%s' cannot be read, so it is ended: %s", folder, error)
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            processes = running.get(folder.name, [])
-            process = recorded(record) or serving(folder, processes)
+            process = recorded(record)
             if process is None:
-                kill_all(processes)  # children that outlived it
+                processes = self._born(folder, running.get(folder.name, []))
+                process = serving(folder, processes)
+                if process is None:
+                    kill_all(processes)  # children that outlived it
             found.append(Leftover(record, process))
         self._end_strays()
         revisions: dict[str, list[Leftover]] = {}
@@ -191,7 +210,7 @@ class ProcessBackend:
 
 
 LOCK_SECONDS = 5.0
-"""How long a lock that no living process took may go on to be held."""
+"""How long a process that was forked may take to become what it was forked for."""
 
 
 def folder_name(revision_id: str, index: int) -> str:

@@ -4,12 +4,14 @@ One replica as a process: its folder, its session, its log.
 The folder tells the truth. It is written before the process starts (the intent)
 and after (who it became), so that whoever comes next finds every process: by pid
 and start time, or, when the one who started it was killed between the two, by the
-folder's path in its environment.
+folder's path in its environment. A process that was just forked has neither, but it
+holds the lock that it was born with, and is waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -120,7 +122,7 @@ class ReplicaProcess:
         for left in (Path(self.address), self._failure_file):
             left.unlink(missing_ok=True)
         revision = self.record.revision
-        with open(self.log, "ab", opener=_private) as log:
+        with open(self.log, "ab", opener=_private) as log, _birth_lock(self._folder) as held:
             child = subprocess.Popen(
                 [revision.python, "-m", "modelport_scoring", "--uds", self.address],
                 cwd=revision.app_root,
@@ -128,6 +130,7 @@ class ReplicaProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=[held],
                 start_new_session=True,
             )
         child.returncode = 0  # `ended` waits for it: Popen shall neither reap it nor complain (asyncio does the same)
@@ -309,6 +312,34 @@ def serving(folder: Path, processes: list[psutil.Process]) -> psutil.Process | N
             if str(folder / "s") in process.cmdline() and os.getsid(process.pid) == process.pid:
                 return process
     return None
+
+
+@contextlib.contextmanager
+def _birth_lock(folder: Path) -> Iterator[int]:
+    """A locked file of the folder's, for a process to inherit: it goes with the last one that has it."""
+    path = folder / "born"
+    path.unlink(missing_ok=True)  # a child of the one before may hold that still
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_being_born(folder: Path) -> bool:
+    """Whether somebody holds the folder's lock: a replica, or what will be one in a moment."""
+    try:
+        descriptor = os.open(folder / "born", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
