@@ -127,9 +127,9 @@ def test_a_list_comes_in_pages_with_absolute_links(wire, endpoint_body):
     found = [each["name"] for each in page.body["value"]]
     while "nextLink" in page.body:
         link = page.body["nextLink"]
-        assert link.startswith("local:/subscriptions/")
+        assert link.startswith("local://modelport/subscriptions/")
         assert "api-version=2022-05-01" in link
-        path, _, query = link.removeprefix("local:").partition("?")
+        path, _, query = link.removeprefix("local://modelport").partition("?")
         page = wire.get(path, query=dict(pair.split("=") for pair in query.replace("%24", "$").split("&")))
         found += [each["name"] for each in page.body["value"]]
     assert found == names
@@ -148,9 +148,9 @@ def test_a_put_makes_and_then_replaces(wire, endpoint_body, until):
     made = wire.put(ENDPOINT, endpoint_body)
     assert (made.status, made.body["properties"]["provisioningState"]) == (201, "Creating")
     operation = made.headers["azure-asyncoperation"]
-    assert operation.startswith("local:/subscriptions/")
+    assert operation.startswith("local://modelport/subscriptions/")
     assert float(made.headers["x-ms-retry-after-ms"]) > 0
-    until(lambda: wire.get(operation.removeprefix("local:")).body["status"] == "Succeeded")
+    until(lambda: wire.get(operation.removeprefix("local://modelport")).body["status"] == "Succeeded")
     assert wire.get(ENDPOINT).body["properties"]["provisioningState"] == "Succeeded"
     again = wire.put(ENDPOINT, {**endpoint_body, "tags": {"a": "b"}})
     assert (again.status, again.body["properties"]["provisioningState"]) == (200, "Updating")
@@ -178,8 +178,8 @@ def test_a_delete_is_followed_by_its_location(wire, endpoint_body, until):
     answer = wire.ask("DELETE", ENDPOINT)
     location = answer.headers["location"]
     assert answer.status == 202
-    assert location.startswith("local:/subscriptions/")
-    until(lambda: wire.get(location.removeprefix("local:")).status == 204)
+    assert location.startswith("local://modelport/subscriptions/")
+    until(lambda: wire.get(location.removeprefix("local://modelport")).status == 204)
     assert wire.get(ENDPOINT).status == 404
     assert wire.ask("DELETE", ENDPOINT).status == 204
 

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from modelport.arm import versions
 from modelport.arm.ids import LOCAL_WORKSPACE
 from modelport.arm.messages import Request
 from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError, ValidationException
 from modelport.transports import connect
-from modelport.transports.rest import API_VERSION, RestTransport
+from modelport.transports.rest import RestTransport
 from modelport.transports.scoring import Scorer
 
 
@@ -125,13 +126,13 @@ def test_nobody_there_is_one_error():
 
 
 def test_a_request_says_who_and_which_version(service, transport):
-    transport.send(Request("GET", "/subscriptions/x", query={"$top": "1"}))
+    transport.send(Request("GET", f"{LOCAL_WORKSPACE}/models", query={"$top": "1"}))
     transport.send(Request("GET", f"{service.url}/subscriptions/y?api-version=1999-01-01&t=%2F"))
     first, second = service.asked
     assert first.headers["Authorization"] == "Bearer secret"
     assert first.headers["User-Agent"].startswith("modelport/")
     assert len(first.headers["x-ms-client-request-id"]) == 36
-    assert first.path == f"/subscriptions/x?api-version={API_VERSION}&%24top=1"
+    assert first.path == f"{LOCAL_WORKSPACE}/models?%24top=1&api-version={versions.of('models')}"
     assert second.path == "/subscriptions/y?api-version=1999-01-01&t=%2F"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from attrs import field, frozen
 
+Credential = Literal["service", "storage", "none"]
 Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE", "HEAD"]
 
 
@@ -21,8 +22,8 @@ class Request:
     """
     What is asked.
 
-    `path` starts with `/subscriptions/` (or `/blobs/`); an absolute URL stands there when a service gave one out.
-    `body` is a JSON document; `content` is raw bytes, a file to send, or pieces of one.
+    `path` starts with `/subscriptions/`; an absolute URL stands there when a service gave one out, such as that of
+    a storage account. `body` is a JSON document; `content` is raw bytes, a file to send, or pieces of one.
     """
 
     method: Method
@@ -31,18 +32,22 @@ class Request:
     headers: Mapping[str, str] = field(factory=dict, converter=lower)
     body: Any = None
     content: bytes | Path | Iterable[bytes] | None = None
+    api_version: str | None = None
+    """What is sent as such; None is what `versions` says of the place. A URL that a service gave out has its own."""
+    credential: Credential = "service"
+    """Whose token goes with it: the service's, and to no other host; storage's; or none, as the URL has a signature."""
     base_url: str = ""
     """What absolute URLs in the answer start with. Set by whoever received the request."""
 
 
 @frozen
 class Response:
-    """What is answered. `body` is a JSON document or None; `content` a file, when that was asked for."""
+    """What is answered. `body` is a JSON document or None; `content` a file, or bytes, when that was asked for."""
 
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(factory=dict, converter=lower)
-    content: Path | None = None
+    content: bytes | Path | None = None
 
 
 class Sender(Protocol):

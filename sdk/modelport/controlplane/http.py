@@ -99,6 +99,8 @@ def _pieces(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
 
 def _outgoing(response: Response) -> Outgoing:
     headers = dict(response.headers)
+    if isinstance(response.content, bytes):
+        return Outgoing(response.content, response.status, headers)
     if response.content is not None:
         return FileResponse(response.content, response.status, headers)
     if response.body is None:

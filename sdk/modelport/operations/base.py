@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 from modelport.arm import faults, ids, lro
 from modelport.arm.messages import Method, Request, Response
@@ -22,8 +21,14 @@ _E = TypeVar("_E", bound=Entity)
 class Service:
     """The verbs of the management API, spoken in entities."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, api_version: str | None = None) -> None:
+        """Speak over `transport`; `api_version` is said about endpoints and deployments, whoever asks."""
         self.transport = transport
+        self._api_version = api_version
+
+    def speaking(self, api_version: str) -> Service:
+        """The same service in another api-version where endpoints and deployments are concerned."""
+        return Service(self.transport, api_version)
 
     @property
     def workspace(self) -> ids.WorkspaceId:
@@ -50,7 +55,8 @@ class Service:
     ) -> Response:
         """The answer to a request about `place`, whatever its status."""
         url = f"{self.workspace}/{place}" if place else str(self.workspace)
-        return self.transport.send(Request(method, url, query=query or {}, body=body))
+        said = self._api_version if place.startswith("onlineEndpoints") else None
+        return self.transport.send(Request(method, url, query=query or {}, body=body, api_version=said))
 
     def get(self, kind: type[_E], place: str) -> _E:
         """The entity at a place."""
@@ -65,7 +71,7 @@ class Service:
             following = answer.body.get("nextLink")
             if not following:
                 return
-            answer = self.transport.send(_next_page(following))
+            answer = self.transport.send(Request("GET", following, api_version=self._api_version))
             faults.raise_for(answer, f"GET {following}")
 
     def put(self, entity: _E) -> _E:
@@ -123,8 +129,3 @@ def refuse_local(local: bool) -> None:
             "MLClient.local() deploys to processes on this machine: leave local=True out there.",
             target="local",
         )
-
-
-def _next_page(link: str) -> Request:
-    path, _, query = link.removeprefix("local:").partition("?")
-    return Request("GET", path, query=dict(parse_qsl(query)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from modelport.arm import versions
 from modelport.entities import OnlineDeployment
 from modelport.errors import UnsupportedByBackend, ValidationException
 from modelport.operations import preflight
@@ -19,7 +20,7 @@ class OnlineDeploymentOperations:
     """Create, read, change and delete online deployments. Threads may share it."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._service = service.speaking(versions.DEPLOYMENTS)
 
     def begin_create_or_update(
         self,

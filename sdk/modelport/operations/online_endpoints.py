@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from modelport.arm import versions
 from modelport.entities import (
     EndpointAadToken,
     EndpointAuthKeys,
@@ -51,7 +52,7 @@ class OnlineEndpointOperations:
     """Create, read, change, call and delete online endpoints. Threads may share it."""
 
     def __init__(self, service: Service, credential: Any = None) -> None:
-        self._service, self._credential = service, credential
+        self._service, self._credential = service.speaking(versions.ENDPOINTS), credential
         self._scorer: Scorer | None = None
         self._doors: dict[str, _Door] = {}
         self._lock = threading.Lock()

@@ -155,7 +155,7 @@ def _poll(transport: Transport, follow: lro.Follow, poller: LROPoller[Any], name
     growing = tenacity.wait_exponential(multiplier=_FIRST, exp_base=_GROWTH, max=_LONGEST)
 
     def ask() -> lro.Look:
-        answer = transport.send(Request("GET", follow.url.removeprefix("local:")))
+        answer = transport.send(Request("GET", follow.url))
         if follow.way != "location":
             faults.raise_for(answer, f"GET {follow.url}")
         seen = lro.look(follow.way, answer)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from attrs import evolve
 
 from modelport.arm import ids
 from modelport.arm.messages import Request, Response
 from modelport.controlplane.workspace import LocalWorkspace
+
+BASE_URL = "local://modelport"
+"""What URLs that the control plane gives out start with."""
 
 
 class LocalTransport:
@@ -32,7 +36,10 @@ class LocalTransport:
 
     def send(self, request: Request) -> Response:
         """The control plane's answer."""
-        asked = evolve(request, body=json.loads(json.dumps(request.body)), base_url="local:")
+        split = urlsplit(request.path)
+        query = {**dict(parse_qsl(split.query)), **request.query}
+        body = json.loads(json.dumps(request.body))
+        asked = evolve(request, path=split.path, query=query, body=body, base_url=BASE_URL)
         answer = self.opened.app.handle(asked)
         return evolve(answer, body=json.loads(json.dumps(answer.body)))
 

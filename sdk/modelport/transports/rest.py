@@ -20,12 +20,10 @@ from attrs import evolve
 from requests.adapters import HTTPAdapter
 
 from modelport import __version__
+from modelport.arm import ids, versions
 from modelport.arm.ids import WorkspaceId
 from modelport.arm.messages import Request, Response
 from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError
-
-API_VERSION = "2023-04-01-preview"
-"""What is sent where nothing newer is needed. Modelport's servers take any."""
 
 _AGAIN = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _BUSY = frozenset({429, 502, 503, 504})
@@ -88,7 +86,8 @@ class RestTransport:
     def _send(self, request: Request) -> Response:
         target = self._addressed(request)
         headers = {"Accept": "application/json", **target.headers}
-        if urlsplit(target.path)[:2] == urlsplit(self._base_url)[:2]:  # the token is for nobody else
+        # The token is for nobody else.
+        if target.credential == "service" and urlsplit(target.path)[:2] == urlsplit(self._base_url)[:2]:
             headers["Authorization"] = f"Bearer {self._token()}"
         content = request.content
         try:
@@ -117,7 +116,11 @@ class RestTransport:
         split = urlsplit(request.path)
         if not split.scheme:
             split = urlsplit(self._base_url + request.path)
-        query = {"api-version": API_VERSION, **dict(parse_qsl(split.query)), **request.query}
+        query = {**dict(parse_qsl(split.query)), **request.query}
+        found = ids.parted(split.path)
+        if found:
+            said = request.api_version or query.get("api-version") or versions.of(found[1])
+            query = {**query, "api-version": said}
         return evolve(request, path=split._replace(query="").geturl(), query=query)
 
 
@@ -166,4 +169,4 @@ def _response(answer: requests.Response) -> Response:
             body = answer.json()
         except ValueError:
             body = answer.text
-    return Response(answer.status_code, body, answer.headers)
+    return Response(answer.status_code, body, answer.headers, answer.content)

@@ -68,7 +68,7 @@ def upload(transport: Transport, place: str, path: Path, *, under: str = "") -> 
     body = {"pendingUploadType": "TemporaryBlobReference"}
     begun = Request("POST", f"{transport.workspace}/{place}/startPendingUpload", body=body)
     answer = faults.raise_for(transport.send(begun), f"startPendingUpload of {place}")
-    where = str(answer.body["blobReferenceForConsumption"]["blobUri"]).removeprefix("local:")
+    where = str(answer.body["blobReferenceForConsumption"]["blobUri"])
     top = f"{where}/{quote(under)}" if under else where
     for name, file in files_of(path):
         put = Request("PUT", f"{top}/{quote(name)}", headers={"x-ms-blob-type": "BlockBlob"}, content=file)
