@@ -141,7 +141,7 @@ def test_everything_that_is_wrong_is_told_at_once():
             endpoint_name=None,
             scale_settings=TargetUtilizationScaleSettings(min_instances=3, max_instances=2),
             environment=Environment(version="1"),
-            request_settings=OnlineRequestSettings(200_000),
+            request_settings=OnlineRequestSettings(request_timeout_ms=200_000),
         )
     )
     assert [place for place, _ in problems] == [
@@ -210,7 +210,7 @@ def test_an_empty_scoring_script_is_refused():
 
 
 def test_two_settings_may_be_given_by_position():
-    code, limits = CodeConfiguration("code", "score.py"), OnlineRequestSettings(3000, 2, 100)
+    code, limits = CodeConfiguration("code", "score.py"), OnlineRequestSettings(2, 3000, 100)
     assert (code.code, code.scoring_script) == ("code", "score.py")
     assert (limits.request_timeout_ms, limits.max_concurrent_requests_per_instance) == (3000, 2)
     assert limits.max_queue_wait_ms == 100
@@ -231,11 +231,11 @@ def test_a_managed_deployment_keeps_its_number_of_instances():
 
 
 def test_a_cluster_takes_longer_requests_than_a_managed_endpoint():
-    limits = OnlineRequestSettings(300_000)
+    limits = OnlineRequestSettings(request_timeout_ms=300_000)
     KubernetesOnlineDeployment(name="blue", endpoint_name="tides", request_settings=limits).validate()
     assert told(blue(request_settings=limits))[0][0] == "request_settings.request_timeout_ms"
     with pytest.raises(ValidationException, match="request_timeout_ms"):
-        OnlineRequestSettings(300_001)
+        OnlineRequestSettings(request_timeout_ms=300_001)
 
 
 @pytest.mark.parametrize("name", ["period", "timeout", "success_threshold", "failure_threshold"])

@@ -1,7 +1,14 @@
 """What things are: every entity by its Azure name. attrs only; nothing here reads or writes."""
 
-from modelport.entities.assets import BuildContext, Code, Data, Environment, Model
-from modelport.entities.base import Entity
+from modelport.entities.assets import BuildContext, Code, Data, DeploymentTemplateReference, Environment, Model
+from modelport.entities.base import Entity, SystemData
+from modelport.entities.datastore import (
+    AzureBlobDatastore,
+    AzureDataLakeGen1Datastore,
+    AzureDataLakeGen2Datastore,
+    AzureFileDatastore,
+    Datastore,
+)
 from modelport.entities.deployment import (
     KubernetesOnlineDeployment,
     ManagedOnlineDeployment,
@@ -16,6 +23,22 @@ from modelport.entities.endpoint import (
     ManagedIdentityConfiguration,
     ManagedOnlineEndpoint,
     OnlineEndpoint,
+)
+from modelport.entities.packages import (
+    AzureMLBatchInferencingServer,
+    AzureMLOnlineInferencingServer,
+    BaseEnvironment,
+    CustomInferencingServer,
+    InferencingServer,
+    ModelConfiguration,
+    ModelPackage,
+    ModelPackageInput,
+    OnlineInferenceConfiguration,
+    PackageInputPath,
+    PackageInputPathId,
+    PackageInputPathUrl,
+    PackageInputPathVersion,
+    TritonInferencingServer,
 )
 from modelport.entities.settings import (
     CodeConfiguration,
@@ -35,15 +58,30 @@ from modelport.entities.settings import (
 )
 from modelport.entities.workspace import Workspace
 
+Deployment, Endpoint = OnlineDeployment, OnlineEndpoint
+"""Azure's names for what online and batch ones have in common; here there are online ones only."""
+
 __all__ = [
+    "AzureBlobDatastore",
+    "AzureDataLakeGen1Datastore",
+    "AzureDataLakeGen2Datastore",
+    "AzureFileDatastore",
+    "AzureMLBatchInferencingServer",
+    "AzureMLOnlineInferencingServer",
+    "BaseEnvironment",
     "BuildContext",
     "Code",
     "CodeConfiguration",
+    "CustomInferencingServer",
     "Data",
     "DataAsset",
     "DataCollector",
+    "Datastore",
     "DefaultScaleSettings",
+    "Deployment",
     "DeploymentCollection",
+    "DeploymentTemplateReference",
+    "Endpoint",
     "EndpointAadToken",
     "EndpointAuthKeys",
     "EndpointAuthToken",
@@ -51,21 +89,32 @@ __all__ = [
     "Environment",
     "IdentityConfiguration",
     "InferenceConfig",
+    "InferencingServer",
     "KubernetesOnlineDeployment",
     "KubernetesOnlineEndpoint",
     "ManagedIdentityConfiguration",
     "ManagedOnlineDeployment",
     "ManagedOnlineEndpoint",
     "Model",
+    "ModelConfiguration",
+    "ModelPackage",
+    "ModelPackageInput",
     "OnlineDeployment",
     "OnlineEndpoint",
+    "OnlineInferenceConfiguration",
     "OnlineRequestSettings",
     "OnlineScaleSettings",
+    "PackageInputPath",
+    "PackageInputPathId",
+    "PackageInputPathUrl",
+    "PackageInputPathVersion",
     "ProbeSettings",
     "RequestLogging",
     "ResourceRequirementsSettings",
     "ResourceSettings",
     "Route",
+    "SystemData",
     "TargetUtilizationScaleSettings",
+    "TritonInferencingServer",
     "Workspace",
 ]

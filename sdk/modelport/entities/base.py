@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import IO, Any, ClassVar, TypeVar, get_type_hints
 
 import attrs
 from attrs import frozen
@@ -22,7 +25,23 @@ from attrs import frozen
 from modelport.errors import ValidationException
 
 _SPEC = "modelport"
+_WIDTH = 100
 _E = TypeVar("_E", bound="Entity")
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@contextmanager
+def as_answered() -> Iterator[None]:
+    """
+    Within it, entities take what they would refuse: a service that is newer than this may answer with any of it.
+
+    A reader that refused a new word, or a limit that was raised, would make the whole answer unreadable.
+    """
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
 
 
 @frozen(kw_only=True)
@@ -64,7 +83,7 @@ class Problem:
 
 def _checked(check: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], None]:
     def run(instance: Any, attribute: Any, value: Any) -> None:
-        if value is None:
+        if value is None or _reading.get():
             return
         try:
             check(instance, attribute, value)
@@ -81,6 +100,8 @@ def _converted(convert: Callable[[Any], Any]) -> Any:
         try:
             return None if value is None else convert(value)
         except (ValueError, TypeError, ValidationException) as error:
+            if _reading.get():
+                return value
             raise _refusal(instance, attribute, error) from error
 
     return attrs.Converter(run, takes_self=True, takes_field=True)
@@ -108,7 +129,7 @@ def field(
     check: Callable[[Any, Any, Any], Any] | None = None,
     convert: Callable[[Any], Any] | None = None,
     eq: bool = True,
-    show: bool = True,
+    show: bool | Callable[[Any], str] = True,
 ) -> Any:
     """
     Declare a field of an entity.
@@ -127,7 +148,7 @@ def field(
         check: An attrs validator, also run on assignment; None always passes.
         convert: Applied on construction and assignment; None stays None.
         eq: Whether it takes part in comparison.
-        show: Whether `repr` shows it.
+        show: Whether `repr` and notebooks show it, or what they show of it.
     """
     keywords: dict[str, Any] = {"default": attrs.Factory(factory) if factory else default}
     if convert:
@@ -146,6 +167,64 @@ def spec_of(attribute: attrs.Attribute[Any]) -> Spec:
     """What was declared about an attribute; the plainest spec for one that `field` did not make."""
     spec: Spec = attribute.metadata.get(_SPEC, _PLAIN)
     return spec
+
+
+def hidden(value: Any) -> str:
+    """What is shown of a secret: that it is there."""
+    return "None" if value is None else "'***'"
+
+
+def names_only(values: Any) -> str:
+    """What is shown of a mapping whose values may be secrets."""
+    if not isinstance(values, Mapping):
+        return hidden(values)
+    return "{" + ", ".join(f"{name!r}: '***'" for name in values) + "}"
+
+
+@attrs.frozen(kw_only=True)
+class SystemData:
+    """Who made a resource and who changed it last, and when."""
+
+    created_by: str | None = None
+    """Who made it."""
+
+    created_by_type: str | None = None
+    """`User`, `Application`, `ManagedIdentity` or `Key`."""
+
+    created_at: datetime | None = None
+    """When."""
+
+    last_modified_by: str | None = None
+    """Who changed it last."""
+
+    last_modified_by_type: str | None = None
+    """As `created_by_type`."""
+
+    last_modified_at: datetime | None = None
+    """When."""
+
+
+def _origin(said: Mapping[str, Any]) -> SystemData:
+    return SystemData(
+        created_by=said.get("createdBy"),
+        created_by_type=said.get("createdByType"),
+        created_at=_moment(said.get("createdAt")),
+        last_modified_by=said.get("lastModifiedBy"),
+        last_modified_by_type=said.get("lastModifiedByType"),
+        last_modified_at=_moment(said.get("lastModifiedAt")),
+    )
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time as ARM writes it, `2026-11-22T13:42:26.1234567Z`; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    whole, point, rest = text.replace("Z", "+00:00").partition(".")
+    digits = len(rest) - len(rest.lstrip("0123456789"))
+    try:
+        return datetime.fromisoformat(f"{whole}.{rest[:digits][:6]:0<6}{rest[digits:]}" if point else whole)
+    except ValueError:
+        return None
 
 
 Declared = tuple["attrs.Attribute[Any]", Spec, Any]
@@ -179,13 +258,28 @@ class Entity:
     _unknown: dict[str, Any] = attrs.field(factory=dict, init=False, repr=False, eq=False)
     """Wire fields that this version does not know. They are sent back as they came."""
 
+    _etag: str | None = attrs.field(default=None, init=False, repr=False, eq=False)
+
     @classmethod
     def __attrs_init_subclass__(cls) -> None:
         """Let a base find its variants. attrs makes slotted classes twice; this sees the final one."""
+        kind: Any = cls
+        kind.__repr__ = Entity.__repr__
         if "variants" in cls.__dict__:
             cls._kinds = {}
         if cls.variant and "variant" in cls.__dict__:
             cls._kinds[cls.variant[0]] = cls
+
+    @property
+    def etag(self) -> str | None:
+        """Which state of it this is, as `get` found it: what `if_match` takes. None when it was not got."""
+        return self._etag
+
+    @property
+    def creation_context(self) -> SystemData | None:
+        """Who made it and changed it last, and when; None before the service said so."""
+        said = getattr(self, "system_data", None)
+        return _origin(said) if said else None
 
     @classmethod
     def kinds(cls) -> Mapping[str, type[Entity]]:
@@ -207,10 +301,13 @@ class Entity:
         yield from self.check()
         for attribute in attrs.fields(type(self)):
             value = getattr(self, attribute.name)
-            parts: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
+            if value is None or isinstance(value, str):  # nearly all; this runs for every entity that is sent
+                continue
+            several = dict(enumerate(value)) if isinstance(value, list) else value
+            parts = several if isinstance(several, dict) else {"": value}
             for key, part in parts.items():
                 if isinstance(part, Entity):
-                    place = f"{attribute.name}.{key}" if key else attribute.name
+                    place = attribute.name if key == "" else f"{attribute.name}.{key}"
                     for problem in part.problems():
                         yield Problem(f"{place}.{problem.field}", problem.message)
 
@@ -225,16 +322,54 @@ class Entity:
         if found:
             raise refusal(found)
 
-    def dump(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    def dump(
+        self,
+        dest: str | os.PathLike[str] | IO[str] | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+    ) -> dict[str, Any]:
         """
-        The entity as it stands in a YAML file; also written there when `path` is given.
+        The entity as it stands in a YAML file; also written there when `dest` is given.
 
         The one sanctioned hop from entity to schema (decision 8), made by name so that entities load no YAML.
+
+        Args:
+            dest: A path, or an open file. Local paths inside its folder are written relative to it.
+            path: Azure's old name for `dest`.
 
         Returns:
             The document, snake_case keys, without what was not said and what the server decides.
         """
-        return import_module("modelport.schema.files").write(self, path)  # type: ignore[no-any-return]
+        written = path if dest is None else dest
+        return import_module("modelport.schema.files").write(self, written)  # type: ignore[no-any-return]
+
+    def shown(self) -> dict[str, str]:
+        """What was said, by field, as `repr` shows it: neither defaults nor secrets."""
+        told: dict[str, str] = {}
+        for attribute in attrs.fields(type(self)):
+            show: Any = attribute.repr
+            value = getattr(self, attribute.name)
+            if show and value is not None and value != {} and not _is_default(attribute, value):
+                told[attribute.name] = show(value) if callable(show) else repr(value)
+        return told
+
+    def __repr__(self) -> str:
+        name, told = type(self).__name__, [f"{name}={text}" for name, text in self.shown().items()]
+        line = f"{name}({', '.join(told)})"
+        if len(line) <= _WIDTH:
+            return line
+        return f"{name}(" + "".join(f"\n{each},".replace("\n", "\n    ") for each in told) + "\n)"
+
+    def _repr_html_(self) -> str:
+        """The entity as notebooks show it. As `dump`, a hop by name: who draws nothing loads nothing of it."""
+        return import_module("modelport.entities.page").page(self)  # type: ignore[no-any-return]
+
+
+def _is_default(attribute: attrs.Attribute[Any], value: Any) -> bool:
+    default: Any = attribute.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        default = default.factory()
+    return bool(value == default)
 
 
 @cache
@@ -268,8 +403,9 @@ def nearest(name: str, names: Iterator[str] | list[str]) -> str:
 
 def changed(entity: _E, **values: Any) -> _E:
     """A copy of `entity` with other values, those the server decides included; what is unknown goes along."""
-    copy = attrs.evolve(entity, **values)
-    copy._unknown = entity._unknown  # noqa: SLF001 (its own class's state)
+    with as_answered():  # what came from a service, or through the constructor, is not judged again
+        copy = attrs.evolve(entity, **values)
+    copy._unknown, copy._etag = entity._unknown, entity._etag  # noqa: SLF001 (its own class's state)
     return copy
 
 

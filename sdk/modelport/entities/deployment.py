@@ -7,7 +7,7 @@ import attrs
 from attrs.validators import ge
 
 from modelport.entities import assets
-from modelport.entities.base import Entity, Problem, Variants, field, path_text
+from modelport.entities.base import Entity, Problem, Variants, field, names_only, path_text
 from modelport.entities.endpoint import ACCESS
 from modelport.entities.names import lower_case, resource_name
 from modelport.entities.settings import (
@@ -59,8 +59,8 @@ class OnlineDeployment(Entity):
     environment: Annotated[str, Asset("environments")] | assets.Environment | None = field(wire="environmentId")
     """What the script runs in; the same forms as `model`."""
 
-    environment_variables: dict[str, Any] = field(factory=dict)
-    """Variables that the script sees."""
+    environment_variables: dict[str, Any] = field(factory=dict, show=names_only)
+    """Variables that the script sees; only their names are shown, as values may be secrets."""
 
     instance_type: str | None = field()
     """Size of the machine, `Standard_DS3_v2`; recorded, not acted on, where there are no machines to choose from."""
@@ -117,6 +117,11 @@ class OnlineDeployment(Entity):
             self.code_configuration = CodeConfiguration(self.code_path, self.scoring_script)
             self.code_path = self.scoring_script = None
 
+    @property
+    def type(self) -> str | None:
+        """`managed` or `kubernetes`, as files have it."""
+        return self.variant[0] if self.variant else None
+
     def check(self) -> Iterator[Problem]:
         """What no field shows alone."""
         if self.code_path or self.scoring_script:
@@ -139,6 +144,19 @@ class ManagedOnlineDeployment(OnlineDeployment):
 
     private_network_connection: bool | None = field()
     """Azure's experimental switch for a private network."""
+
+    package_model: bool | None = field(wire=None, file=False)
+    """Whether the model is packaged with its environment before it is deployed."""
+
+    with_package: bool | None = field(wire=None, file=False, show=False)
+    """`package_model` as Azure's examples say it."""
+
+    def __attrs_post_init__(self) -> None:
+        """Both spellings of `package_model` are one."""
+        OnlineDeployment.__attrs_post_init__(self)
+        if self.package_model is None:
+            self.package_model = self.with_package
+        self.with_package = None
 
     def check(self) -> Iterator[Problem]:
         """What managed endpoints refuse."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import attrs
 
-from modelport.entities.base import Entity, Problem, Variants, field
+from modelport.entities.base import Entity, Problem, Variants, field, hidden
 from modelport.entities.names import lower_case, resource_name
 from modelport.entities.words import Asset, Choice, Ids, Traffic
 
@@ -176,10 +176,10 @@ class KubernetesOnlineEndpoint(OnlineEndpoint):
 class EndpointAuthKeys(Entity):
     """The two keys of an endpoint; either opens it, so that one can be changed while the other is in use."""
 
-    primary_key: str | None = field(show=False)
+    primary_key: str | None = field(show=hidden)
     """The first."""
 
-    secondary_key: str | None = field(show=False)
+    secondary_key: str | None = field(show=hidden)
     """The second."""
 
 
@@ -187,7 +187,7 @@ class EndpointAuthKeys(Entity):
 class EndpointAuthToken(Entity):
     """A token for an endpoint with `auth_mode` `aml_token`. Times in seconds since 1970, UTC."""
 
-    access_token: str | None = field(show=False)
+    access_token: str | None = field(show=hidden)
     """What goes behind `Bearer`."""
 
     expiry_time_utc: int | None = field()
@@ -204,7 +204,7 @@ class EndpointAuthToken(Entity):
 class EndpointAadToken(Entity):
     """A Microsoft Entra token for an endpoint with `auth_mode` `aad_token`."""
 
-    access_token: str | None = field(show=False)
+    access_token: str | None = field(show=hidden)
     """What goes behind `Bearer`."""
 
     expiry_time_utc: int | None = field()

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_PATTERN = re.compile(r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
-_SHORTEST, _LONGEST = 3, 32
+PATTERN = re.compile(r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
+SHORTEST, LONGEST = 3, 32
 
 
 def lower_case(value: Any) -> str:
@@ -24,12 +24,12 @@ def resource_name(thing: str) -> Callable[[Any, Any, Any], None]:
     """A validator for the name of `thing`, which reads `an endpoint` or `a deployment`."""
 
     def check(_instance: Any, _attribute: Any, value: Any) -> None:
-        if not _SHORTEST <= len(value) <= _LONGEST:
+        if not SHORTEST <= len(value) <= LONGEST:
             raise ValueError(
-                f"The name for {thing} must be at least {_SHORTEST} and at most {_LONGEST} characters long "
+                f"The name for {thing} must be at least {SHORTEST} and at most {LONGEST} characters long "
                 f"(inclusive of both limits), and '{value}' has {len(value)}."
             )
-        if not _PATTERN.fullmatch(value):
+        if not PATTERN.fullmatch(value):
             raise ValueError(
                 f"The name for {thing} must start with an upper- or lowercase letter and only consist of '-'s and "
                 f"alphanumeric characters, and not end with '-': '{value}' does not."

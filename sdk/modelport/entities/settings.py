@@ -16,13 +16,13 @@ _ENABLED = Choice({"true": "enabled", "false": "disabled"})
 class OnlineRequestSettings(Entity):
     """How long and how many: limits on requests to one replica."""
 
+    max_concurrent_requests_per_instance: int | None = field(service=1, check=ge(1))
+    """How many requests may be inside `run()` of one replica at once."""
+
     request_timeout_ms: Milliseconds | None = field(
         wire="requestTimeout", service=5000, check=attrs.validators.and_(ge(1), le(300_000))
     )
     """Longest a request may take. Azure allows 180,000 on managed endpoints, 300,000 on Kubernetes."""
-
-    max_concurrent_requests_per_instance: int | None = field(service=1, check=ge(1))
-    """How many requests may be inside `run()` of one replica at once."""
 
     max_queue_wait_ms: Milliseconds | None = field(wire="maxQueueWait", service=500, check=ge(0))
     """Deprecated by Azure: fold it into the timeout. Kept and sent, not acted on."""

@@ -37,12 +37,16 @@ class Choice:
         Raises:
             errors.ValidationException: It is none of the words.
         """
-        text = str(value).lower().replace("-", "_")
-        for mine, theirs in self.wire.items():
-            if text in (mine, theirs.lower()):
-                return mine
+        known = self.known(value)
+        if known is not None:
+            return known
         words = ", ".join(self.wire)
-        raise ValidationException(f"{value!r} is not one of {words}.{nearest(text, list(self.wire))}")
+        raise ValidationException(f"{value!r} is not one of {words}.{nearest(str(value).lower(), list(self.wire))}")
+
+    def known(self, value: Any) -> str | None:
+        """Python's word for any spelling of it; None for what is none of the words."""
+        text = str(value).lower().replace("-", "_")
+        return next((mine for mine, theirs in self.wire.items() if text in (mine, theirs.lower())), None)
 
 
 @frozen
