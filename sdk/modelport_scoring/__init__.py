@@ -11,9 +11,13 @@ One process. Reading order, which is a request's way too:
     __main__   settings, then the script with its init(), and only then a socket
     settings   what the environment and the command line say
     script     the user's code: loading it, calling it, and saying what is wrong with it
+    inputs     what run() is given: text, the request, or arguments
+    schemas    what inference-schema's decorators say of them
+    swagger    /swagger.json, of that
     server     Granian, its signals, and the end of the process
     app        routes, limits, and what becomes of a run()
     exchange   one request and its one answer: ids, headers, status
+    cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
     deadlines  who took too long
     logs       Azure's format, and a cheap access log
@@ -22,6 +26,9 @@ A request occupies a thread only while its body arrives and while it is in run()
 One that waits for its turn is an entry in a queue, and one that is too late is
 answered by a watch: so neither a busy script nor a stalled client keeps a probe
 waiting.
+
+`raw` (requests and responses for scripts that want them whole) and `stand_ins` (the
+imports that Azure's packages would serve) are loaded by scripts alone.
 """
 
 __version__ = "0.1.0"

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from modelport_scoring import __version__
 from modelport_scoring.app import App
@@ -21,6 +22,10 @@ from modelport_scoring.logs import configure_logging
 from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.server import Server
 from modelport_scoring.settings import Settings, read_settings
+from modelport_scoring.swagger import Swagger
+
+STAND_INS = Path(__file__).with_name("stand_ins")
+"""Modules under names of Azure's packages. Last on the import path: they stand in only where Azure's are not there."""
 
 SCRIPT_FAULT = 3
 """Exit status when the script cannot be served. Source: azureml-inference-server-http."""
@@ -37,12 +42,13 @@ def main() -> int:
     server = Server(settings)
     try:
         script = _prepare(settings)
+        swagger = Swagger(script, settings)
     except ScriptError as error:
         log.error("%s\n%s", error.message, error.log)  # noqa: TRY400  # `log` is the traceback, without our frames
         if settings.failure_file is not None:
             error.write(settings.failure_file)
         return SCRIPT_FAULT
-    return server.serve(App(script, settings, server.end))
+    return server.serve(App(script, swagger, settings, server.end))
 
 
 def _prepare(settings: Settings) -> Script:
@@ -53,6 +59,7 @@ def _prepare(settings: Settings) -> Script:
         raise ScriptError("UserScriptImportError", f"The script's folder {settings.app_root} does not exist.")
     os.chdir(settings.app_root)
     sys.path.insert(0, str(settings.app_root))
+    sys.path.append(str(STAND_INS))
     name = f" for {settings.deployment}" if settings.deployment else ""
     log.info("modelport_scoring %s%s: loading %s.", __version__, name, settings.entry_script)
     started = time.perf_counter()

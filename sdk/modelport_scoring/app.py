@@ -11,14 +11,18 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
+from modelport_scoring.cors import Cors
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
+from modelport_scoring.inputs import Refusal
 from modelport_scoring.logs import AccessLog
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
+from modelport_scoring.swagger import Swagger
 from modelport_scoring.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -38,12 +42,20 @@ WORKER_ENDED = (
 
 RAN = ("x-ms-run-function-failed", "False")
 
+SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-encoding"}
+"""What a script's response cannot decide alone; the content type is passed on in its own way."""
+
+METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD"), "/swagger.json": ("GET", "HEAD")}
+
 
 class App:
     """Answers requests with a script whose init() has passed; `end` is called when run() asks the process to end."""
 
-    def __init__(self, script: Script, settings: Settings, end: Callable[[], None]) -> None:
+    def __init__(self, script: Script, swagger: Swagger, settings: Settings, end: Callable[[], None]) -> None:
         self._script = script
+        self._input = script.input
+        self._swagger = swagger
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self._settings = settings
         self._end = end
         self._access = AccessLog()
@@ -54,34 +66,42 @@ class App:
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
         exchange = Exchange(protocol, environ, self._access)
-        allowed = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD")}.get(exchange.path)
+        allowed = METHODS.get(exchange.path)
         if allowed is None:
             exchange.refuse(404, NOT_FOUND)
         elif exchange.method not in allowed:
             exchange.refuse(405, NOT_ALLOWED, ("allow", ", ".join(allowed)))
         elif (fault := exchange.identify()) is not None:
             exchange.refuse(431, fault)
-        elif exchange.path == "/":
-            exchange.answer(200, HTML, b"Healthy")
-        elif exchange.method == "OPTIONS":
-            exchange.answer(200, HTML, b"", RAN)
-        elif exchange.method == "GET":
-            exchange.data = _query_as_json(environ["QUERY_STRING"])
-            self._turns.take(exchange)
-        elif self._read(exchange):
-            self._turns.take(exchange)
+        else:
+            if self._cors is not None:
+                exchange.headers += self._cors.headers(environ)
+            if exchange.path == "/score":
+                self._score(exchange)
+            elif exchange.path == "/":
+                exchange.answer(200, HTML, b"Healthy")
+            else:
+                version = parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get("version", ["2"])[0]
+                status, document = self._swagger.answer(version)
+                exchange.answer(status, JSON, document, RAN)
 
-    def _read(self, exchange: Exchange) -> bool:
-        """Put the body into `data`; False when the request has been answered instead."""
-        body = self._body(exchange)
-        if body is None:
-            return False
+    def _score(self, exchange: Exchange) -> None:
+        """Let run() have its turn; answer at once where the request is not for it."""
         try:
-            exchange.data = str(body, "utf-8")
-        except UnicodeDecodeError as error:
-            exchange.refuse(400, f"Input cannot be decoded as UTF-8: {error}")
-            return False
-        return True
+            if exchange.method in self._input.bodies:
+                body = self._body(exchange)
+                if body is None:
+                    return
+                exchange.data = self._input.of_body(exchange.environ, body)
+            elif exchange.method == "GET":
+                exchange.data = self._input.of_query(exchange.environ)
+            else:
+                exchange.answer(200, HTML, b"", RAN)
+                return
+        except Refusal as refusal:
+            exchange.refuse(refusal.status, refusal.message)
+            return
+        self._turns.take(exchange)
 
     def _body(self, exchange: Exchange) -> bytes | None:
         """
@@ -124,7 +144,7 @@ class App:
         failure: BaseException | None = None
         result = None
         try:
-            result = self._script.run(exchange.data, lambda: request_headers(exchange.environ))
+            result = self._input.call(exchange.data, lambda: request_headers(exchange.environ))
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
         milliseconds = (time.perf_counter() - started) * 1000
@@ -136,15 +156,36 @@ class App:
             self._ran(exchange, result, milliseconds)
 
     def _ran(self, exchange: Exchange, result: object, milliseconds: float) -> None:
+        ran = ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")
         try:
             body = json.dumps({} if result is None else result).encode()
         except Exception:  # the user's objects: whatever their conversion raises
+            # JSON cannot hold an `AMLResponse` or one of Flask's either, so only what it cannot is asked.
+            if hasattr(result, "get_wsgi_response"):
+                self._hand_over(exchange, result, ran)
+                return
             log.exception("The result of run() cannot be written as JSON.")
             exchange.refuse(500, INTERNAL_ERROR)
             return
-        exchange.answer(200, JSON, body, RAN, ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}"))
+        exchange.answer(200, JSON, body, RAN, ran)
+
+    def _hand_over(self, exchange: Exchange, response: Any, *headers: tuple[str, str]) -> None:
+        """Answer with a response that the script made."""
+        try:
+            status, content_type, own, body = _parts(response, exchange.environ)
+        except Exception as error:  # noqa: BLE001  # the user's: a generator, for one, runs only now
+            self._failed(exchange, error)
+            return
+        if status >= 500:
+            own = [*(each for each in own if each[0] != RAN[0]), (RAN[0], "True")]
+        exchange.answer(status, content_type, body, *own, *headers)
 
     def _failed(self, exchange: Exchange, failure: BaseException) -> None:
+        misfit = self._script.misfit(failure)
+        if misfit is not None:
+            log.info("run() was not called: %s", misfit)
+            exchange.refuse(400, misfit)
+            return
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
         if isinstance(failure, Exception):
             exchange.refuse(500, SCRIPT_FAILED, run_failed=True)
@@ -160,18 +201,21 @@ class App:
         exchange.refuse(500, f"Scoring timeout after {timeout} ms", run_failed=True)
 
 
-def _query_as_json(query: str) -> str:
-    """Return a query as a JSON object: values that are JSON as such, others as text, repeated keys as lists."""
-    # WSGI hands bytes over as Latin-1.
-    text = query.encode("latin-1").decode("utf-8", "replace")
-    values = {
-        key: [_json_or_text(item) for item in items] for key, items in parse_qs(text, keep_blank_values=True).items()
-    }
-    return json.dumps({key: items if len(items) > 1 else items[0] for key, items in values.items()})
+def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], bytes]:
+    """
+    Return status, content type, other headers and body of a response that the script made.
 
-
-def _json_or_text(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    Raises:
+        ValueError: No answer can have its status, or one of its headers: Granian would not survive it.
+    """
+    status: int = response.status_code
+    if not 200 <= status <= 999:
+        raise ValueError(f"{status} is not the status of an answer.")
+    with closing(response):
+        chunks, _, named = response.get_wsgi_response(environ)
+        body = b"".join(chunks)
+    headers = [(name.lower(), value) for name, value in named]
+    for each in headers:
+        "".join(each).encode()  # what is no Unicode is a ValueError
+    content_type = dict(headers).get("content-type", HTML)
+    return status, content_type, [each for each in headers if each[0] not in SERVER_HEADERS], body

@@ -40,7 +40,7 @@ class Exchange:
 
     Attributes:
         environ: The request as a WSGI environment, without what WSGI adds that no request says.
-        data: What run() gets: the body, or the query as a JSON document.
+        data: What the script's `input` made of the request, for run().
         headers: Those of every answer: server version and ids.
     """
 
@@ -54,7 +54,7 @@ class Exchange:
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
         self.headers: list[tuple[str, str]] = []
-        self.data = ""
+        self.data: Any = None
 
     def identify(self) -> str | None:
         """

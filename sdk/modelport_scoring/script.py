@@ -16,7 +16,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
+
+from modelport_scoring import inputs, schemas
 
 MODULE = "entry_module"
 """The name under which a script is imported. Azure's: a pickle may hold it."""
@@ -45,7 +47,12 @@ class ScriptError(Exception):
 
 
 class Script:
-    """A loaded script; `init()` has not been called yet."""
+    """
+    A loaded script; `init()` has not been called yet.
+
+    Attributes:
+        input: How a request becomes a call of run().
+    """
 
     def __init__(self, app_root: Path, entry_script: str) -> None:
         self._root = str(app_root)
@@ -53,8 +60,9 @@ class Script:
         self._path = str(app_root / entry_script)
         module = self._load()
         self._init: Callable[[], Any] = self._function(module, "init")
-        run = self._function(module, "run")
-        self.run = self._adapted(run)
+        self._run = self._function(module, "run")
+        self._decorated = schemas.is_decorated(self._run)
+        self.input = self._chosen_input()
 
     def init(self) -> None:
         """
@@ -67,6 +75,20 @@ class Script:
             self._init()
         except BaseException as error:
             raise self._error("UserScriptInitFailed", "init()", error) from error
+
+    @property
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Schemas of what run() takes and returns; None where it declares none."""
+        return (schemas.input_schema(self._run), schemas.output_schema(self._run)) if self._decorated else None
+
+    @property
+    def schema_versions(self) -> tuple[str, ...]:
+        """Versions of OpenAPI that can hold `schemas`."""
+        return schemas.versions(self._run) if self._decorated else schemas.VERSIONS
+
+    def misfit(self, error: BaseException) -> str | None:
+        """Return what is wrong with the request, when run() failed because its arguments do not fit the schema."""
+        return schemas.misfit(self._run, error) if self._decorated else None
 
     def traceback_of(self, error: BaseException) -> str:
         """Return the error's traceback from the script's first frame on."""
@@ -95,21 +117,23 @@ class Script:
             raise ScriptError("UserScriptFunctionNotFound", f"{self._name} has no {name}() function.")
         return function  # type: ignore[no-any-return]  # the user's: anything that can be called
 
-    def _adapted(self, run: Callable[..., Any]) -> Callable[[str, Callable[[], dict[str, str]]], Any]:
-        """Return run() as a function of the data and of a way to get the request's headers."""
-        parameters = inspect.signature(run).parameters
+    def _chosen_input(self) -> inputs.Text:
+        """Return what calls run(), by its parameters and decorators."""
+        parameters = inspect.signature(self._run).parameters
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if any(parameter.kind not in kinds for parameter in parameters.values()):
-            message = f"run() in {self._name} must not have positional-only parameters, *args or **kwargs."
-            raise ScriptError("UserScriptFunctionNotFound", message)
-        name = next((name for name in parameters if name != "request_headers"), None)
-        if name is None:
-            raise ScriptError(
-                "UserScriptFunctionNotFound", f"run() in {self._name} must take a parameter for the data."
-            )
-        if "request_headers" in parameters:
-            return lambda data, headers: run(**{name: data, "request_headers": headers()})
-        return lambda data, _: run(**{name: data})
+            self._refuse_run("not have positional-only parameters, *args or **kwargs")
+        data = [parameter for name, parameter in parameters.items() if name != "request_headers"]
+        if not data:
+            self._refuse_run("take a parameter for the data")
+        raw = inputs.is_raw()
+        if raw and self._decorated:
+            self._refuse_run("be decorated with @rawhttp or with @input_schema, not with both")
+        chosen = inputs.Raw if raw else inputs.Arguments if self._decorated else inputs.Text
+        return chosen(self._run, data, with_headers="request_headers" in parameters)
+
+    def _refuse_run(self, rule: str) -> NoReturn:
+        raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name} must {rule}.")
 
     def _error(self, code: str, doing: str, error: BaseException) -> ScriptError:
         """Return the error as one sentence: what was done, what came out, and the last line of the user's in it."""

@@ -36,6 +36,12 @@ class Settings:
     """Source: the nginx in Azure's images. MODELPORT_MAX_BODY_BYTES."""
     grace: float = 30.0
     """How long requests may go on after SIGTERM. MODELPORT_GRACE_SECONDS."""
+    cors_origins: str = ""
+    """Origins whose pages may read the answers, with commas between them. AML_CORS_ORIGINS."""
+    service_name: str = "ML service"
+    """The title in /swagger.json. SERVICE_NAME."""
+    service_version: str = "1.0"
+    """The version in /swagger.json. SERVICE_VERSION."""
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -73,4 +79,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         body_timeout=number("MODELPORT_BODY_TIMEOUT_SECONDS", Settings.body_timeout),
         max_body_bytes=int(number("MODELPORT_MAX_BODY_BYTES", Settings.max_body_bytes)),
         grace=number("MODELPORT_GRACE_SECONDS", Settings.grace),
+        cors_origins=environment.get("AML_CORS_ORIGINS", ""),
+        service_name=environment.get("SERVICE_NAME") or Settings.service_name,
+        service_version=environment.get("SERVICE_VERSION") or Settings.service_version,
     )

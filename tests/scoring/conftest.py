@@ -19,6 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from modelport.builds.venv import VenvBuilder
+from modelport.schema import files
+from modelport.testing import environments_folder
+
 SDK = Path(__file__).parents[2] / "sdk"
 
 
@@ -43,14 +47,18 @@ class UnixConnection(http.client.HTTPConnection):
 class Served:
     """One server process."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str], python: str | None = None
+    ) -> None:
         self.folder = folder
         self.uds = folder / "s"
         self.failure_file = folder / "failure.json"
-        self._arguments = [sys.executable, "-m", "modelport_scoring", "--entry_script", "score.py", *arguments]
+        interpreter = python or sys.executable
+        self._arguments = [interpreter, "-m", "modelport_scoring", "--entry_script", "score.py", *arguments]
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(SDK),
+            # An environment that was built for a deployment has a copy of its own.
+            **({} if python else {"PYTHONPATH": str(SDK)}),
             "AML_APP_ROOT": str(folder / "app"),
             "MODELPORT_FAILURE_FILE": str(self.failure_file),
             **environment,
@@ -117,15 +125,28 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def start() -> Iterator[Serve]:
-    """`start(script, *flags, VARIABLE=…)` starts a server (on a Unix socket unless flags say otherwise)."""
+    """
+    `start(script, *flags, VARIABLE=…)` starts a server (on a Unix socket unless flags say otherwise).
+
+    `python` is the interpreter, unless the tests' own; `files` are written beside the script.
+    """
     started: list[Served] = []
 
-    def start_one(script: str | None, *flags: str, **environment: str) -> Served:
+    def start_one(
+        script: str | None,
+        *flags: str,
+        python: str | None = None,
+        files: Mapping[str, str] | None = None,
+        **environment: str,
+    ) -> Served:
         folder = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp"))
         (folder / "app").mkdir()
         if script is not None:
             (folder / "app" / "score.py").write_text(textwrap.dedent(script))
-        started.append(Served(folder, flags or ("--uds", str(folder / "s")), environment))
+        for name, text in (files or {}).items():
+            (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "app" / name).write_text(text)
+        started.append(Served(folder, flags or ("--uds", str(folder / "s")), environment, python))
         return started[-1]
 
     yield start_one
@@ -137,4 +158,11 @@ def start() -> Iterator[Serve]:
 @pytest.fixture
 def serve(start: Serve) -> Serve:
     """As `start`, but the server answers."""
-    return lambda script, *flags, **environment: start(script, *flags, **environment).wait_until_ready()
+    return lambda script, *flags, **options: start(script, *flags, **options).wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def schema_python() -> str:
+    """The interpreter of a user's environment with inference-schema, built as for a deployment; the sample's own."""
+    conda = files.read_mapping(SDK.parent / "samples" / "inference_schema" / "conda.yml")
+    return str(VenvBuilder(environments_folder()).build(conda, lambda _: None).python)

@@ -1,0 +1,5 @@
+"""Azure's import, for scripts whose environment does not have Azure's package; one that it has goes first."""
+
+from modelport_scoring.raw import AMLRequest, rawhttp
+
+__all__ = ["AMLRequest", "rawhttp"]
