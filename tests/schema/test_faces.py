@@ -6,12 +6,14 @@ import typing
 from copy import deepcopy
 from functools import partial
 
+import attrs
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelport import entities
 from modelport.entities import Entity, words
+from modelport.entities.assets import Artifact
 from modelport.entities.base import filled
 from modelport.errors import ValidationException
 from modelport.schema import build, faces, files
@@ -193,6 +195,63 @@ def test_wire_fields_that_nobody_knows_survive(kind):
         for step in place:
             again = again[step]
         assert again["brandNew"] == news
+
+    walk()
+
+
+def _all(kind=Entity):
+    for each in kind.__subclasses__():
+        yield each
+        yield from _all(each)
+
+
+def test_every_entity_that_there_is_is_walked():
+    ours = {each for each in _all() if each.__module__.startswith("modelport.") and attrs.has(each)}
+    bases = {each for each in ours if each.variants and not each.variant} | {Artifact}
+    walked = {each.__name__ for each in (*KINDS, *bases)}
+    assert {each.__name__ for each in ours} <= walked
+
+
+def _without(document, place):
+    """A copy of a document without what is at a place, and without the objects that this leaves empty."""
+    rest = deepcopy(document)
+    build._take(rest, place)
+    for depth in range(len(place) - 1, 0, -1):
+        inner = rest
+        for step in place[:depth]:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if inner == {}:
+            build._take(rest, place[:depth])
+    return rest
+
+
+def _sent(kind):
+    """The fields that a client can change, each with its place in the wire document."""
+    for attribute, spec, _ in kind.fields():
+        if not (spec.owned or spec.identity or spec.wire is None):
+            yield attribute, build._place(kind, attribute.name, spec)
+
+
+def test_one_changed_field_changes_its_place_in_the_request_and_nothing_else(kind):
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+    @given(entity_of(kind, Face.RECORD), entity_of(kind, Face.REQUEST), SCALARS)
+    def walk(entity, other, news):
+        record = document(entity, Face.RECORD)
+        (record.setdefault(kind.home, {}) if kind.home else record)["brandNew"] = news
+        record["alsoNew"] = {"a": [news]}
+        entity = faces.load(kind, record, Face.RECORD)
+        before = document(entity, Face.REQUEST)
+        for attribute, place in _sent(kind):
+            kept = getattr(entity, attribute.name)
+            setattr(entity, attribute.name, getattr(other, attribute.name))
+            after = document(entity, Face.REQUEST)
+            assert _without(after, place) == _without(before, place)
+            assert (after[kind.home] if kind.home else after)["brandNew"] == news
+            assert after["alsoNew"] == {"a": [news]}
+            stored = document(faces.load(kind, after, Face.REQUEST), Face.RECORD)
+            assert document(faces.load(kind, stored, Face.RECORD), Face.REQUEST) == after
+            setattr(entity, attribute.name, kept)
+        assert document(entity, Face.REQUEST) == before
 
     walk()
 

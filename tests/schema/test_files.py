@@ -124,7 +124,7 @@ def test_what_is_required_is_missed(load, text, field):
         ("model: 5", "Expected a mapping, found 5."),
         ("model: [a]", "Expected a mapping, found ['a']."),
         ("egress_public_network_access: off", "'off' is not one of enabled, disabled."),
-        ("environment_variables: {1: a}", "Expected text, found 1."),
+        ("environment_variables: {1: a}", "The key '1' is read by YAML as the number 1, not as text: quote it."),
     ],
 )
 def test_a_value_of_another_type_is_told_as_expected_and_found(line, expected):
@@ -154,7 +154,7 @@ def test_a_lists_problem_has_the_entrys_line():
         ("a: [", "is not YAML"),
         ("a: b: c", "is not YAML"),
         ("name: &a *b", "is not YAML"),
-        ("name: !!python/object:os.system x", "is not YAML"),
+        ("name: !!python/object:os.system x", "The tag '!!python/object:os.system' means nothing here"),
     ],
 )
 def test_what_is_no_mapping_is_refused(load, text, sentence, write):
@@ -227,7 +227,7 @@ def test_an_absolute_path_and_a_home_with_a_space_are_paths(write, tmp_path):
 
 
 def test_overrides_are_set_over_the_file_in_order(write):
-    path = write(BLUE + "instance_count: 1\nrequest_settings: {max_queue_wait_ms: 5}\ntags: text\n")
+    path = write(BLUE + "instance_count: 1\nrequest_settings: {max_queue_wait_ms: 5}\n")
     deployment = load_online_deployment(
         path,
         params_override=[
@@ -246,10 +246,55 @@ def test_overrides_are_set_over_the_file_in_order(write):
 
 
 def test_an_override_that_is_wrong_is_told_too(write):
-    with pytest.raises(ValidationException, match="instance_count: Expected a whole number, found 'x'"):
+    with pytest.raises(
+        ValidationException, match="params_override: instance_count: Expected a whole number, found 'x'"
+    ):
         load_online_deployment(write(BLUE), params_override=[{"instance_count": "x"}])
     with pytest.raises(ValidationException, match="Did you mean 'instance_count'"):
         load_online_deployment(write(BLUE), params_override=[{"instance_cont": 1}])
+    with pytest.raises(ValidationException) as caught:
+        load_online_deployment(write(BLUE + "tags: text\nzzz: 1\n"), params_override=[{"instance_count": "x"}])
+    assert [detail["line"] for detail in caught.value.details] == [3, 4, None]
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("model.path", "'model' is 'azureml:net:1', which has no 'path' in it."),
+        ("tags.list.a", "'tags.list' is a list: 'a' is no index in it."),
+        ("tags.list[100000]", "The index 100000 is too high."),
+        ("", "It is not a place such as 'a.b' or 'a[0].b'."),
+        ("a..b", "It is not a place such as 'a.b' or 'a[0].b'."),
+        ("a[x]", "It is not a place such as 'a.b' or 'a[0].b'."),
+        (5, "It is not a place such as 'a.b' or 'a[0].b'."),
+    ],
+)
+def test_an_override_of_a_place_that_cannot_be_is_told(place, sentence, write):
+    path = write(BLUE + "model: azureml:net:1\ntags: {list: [1]}\n")
+    with pytest.raises(ValidationException) as caught:
+        load_online_deployment(path, params_override=[{place: 1}, {"instance_cuont": 1}])
+    assert f"params_override: {place}: {sentence}".replace(": : ", ": ") in caught.value.message
+    assert "Did you mean 'instance_count'?" in caught.value.message
+
+
+def test_overrides_take_indexes_and_names_with_dots_as_azure_does(write):
+    path = write("name: tides\ntags: {list: [{b: 1}, {b: 2}]}\n")
+    overrides = [
+        {"tags.list[0].b": 9}, {"tags.list.1.b": 8}, {"tags.x\\.y": 7}, {"tags.new[1]": 6}, {"tags.a[0].b": 5},
+    ]  # fmt: skip
+    endpoint = load_online_endpoint(path, params_override=overrides)
+    assert endpoint.tags == {"list": [{"b": 9}, {"b": 8}], "x.y": 7, "new": [None, 6], "a": [{"b": 5}]}
+    with pytest.raises(ValidationException, match="params_override: Expected a mapping of places to values, found 'x'"):
+        load_online_endpoint(path, params_override=["x"])
+
+
+def test_overrides_alone_are_enough_and_are_not_changed():
+    tags = {"a": {"b": 1}}
+    overrides = [{"name": "tides"}, {"tags": tags}, {"tags.a.b": 2}]
+    assert load_online_endpoint(None, params_override=overrides).tags == {"a": {"b": 2}}
+    assert tags == {"a": {"b": 1}}
+    with pytest.raises(ValidationException, match="line 1: name: Missing"):
+        load_online_endpoint(None)
 
 
 def test_a_conda_file_is_a_path_or_stands_inline(write, tmp_path):
@@ -281,8 +326,13 @@ def test_a_problem_behind_a_merge_key_has_a_line():
     text = BLUE + "liveness_probe: &probe\n  perod: 7\nreadiness_probe:\n  <<: *probe\n"
     assert [(line, target) for line, target, _ in refused(load_online_deployment, text)] == [
         (4, "liveness_probe.perod"),
-        (5, "readiness_probe.perod"),
+        (4, "readiness_probe.perod"),
     ]
+    assert refused(load_online_deployment, text)[1][2].endswith("(Used in line 6.)")
+    text = BLUE + "liveness_probe: &probe\n  period: x\nreadiness_probe: *probe\n"
+    assert refused(load_online_deployment, text)[1] == (
+        4, "readiness_probe.period", "Expected a whole number, found 'x'. (Used in line 5.)",
+    )  # fmt: skip
 
 
 def test_a_version_may_be_written_as_a_number(write):
@@ -291,7 +341,11 @@ def test_a_version_may_be_written_as_a_number(write):
     deployment = load_online_deployment(write(BLUE + "model: {name: m, version: 3, path: x}\n"))
     assert deployment.model.version == "3"
     ((line, target, message),) = refused(load_model, "name: m\nversion: 1.10\npath: x\n")
-    assert (line, target, message) == (2, "version", "Asset version must be a string, not 1.1: write it in quotes.")
+    assert (line, target) == (2, "version")
+    assert message == (
+        "Asset version must be a string, not 1.1: write it in quotes. "
+        "The file says 1.10, which YAML reads as the number 1.1: quote it for text."
+    )
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -368,3 +422,139 @@ def test_a_dump_to_a_path_of_any_kind(tmp_path):
         assert load_online_endpoint(os.fspath(path)) == endpoint
     assert Path(tmp_path / "a.yml").read_text() == (tmp_path / "b.yml").read_text()
     assert endpoint.dump()["traffic"] == {"blue": 100}
+
+
+def test_a_file_of_another_kind_is_known_and_its_loader_named():
+    endpoint, deployment = "name: tides\nauth_mode: key\ntraffic: {}\n", BLUE + "instance_type: x\nmodel: azureml:m:1\n"
+    wrong = [
+        (load_online_endpoint, deployment, "This describes a deployment: load_online_deployment() reads it."),
+        (load_online_deployment, endpoint, "This describes an endpoint: load_online_endpoint() reads it."),
+        (load_model, "name: e\nimage: i\n", "This describes an environment: load_environment() reads it."),
+        (load_environment, "name: m\ntype: mlflow_model\npath: x\n", "This describes a model: load_model() reads it."),
+        (load_model, "type: mltable\npath: x\n", "This describes a data asset: load_data() reads it."),
+        (load_environment, "name: c\ndependencies: [python]\n", "This is a conda file: name it as conda_file"),
+        (
+            load_online_endpoint,
+            "$schema: https://x/latest/kubernetesOnlineDeployment.schema.json\nname: blue\n",
+            None,
+        ),
+    ]
+    for load, text, sentence in wrong:
+        if sentence is None:
+            assert load(io.StringIO(text)).name == "blue"
+            continue
+        with pytest.raises(ValidationException) as caught:
+            load(io.StringIO(text))
+        assert caught.value.message.splitlines()[1].strip().startswith(sentence)
+
+
+def test_several_documents_are_not_one(write):
+    path = write(BLUE + "---\nname: tides\nauth_mode: key\n---\nname: x\n")
+    with pytest.raises(ValidationException) as caught:
+        load_online_endpoint(path)
+    assert caught.value.message == (
+        f"'{path}' has 3 documents (deployment, endpoint, unknown), and load_online_endpoint() takes one. "
+        f"ml_client.apply('{path}') takes them all."
+    )
+    assert load_online_deployment(write(f"---\n{BLUE}---\n# nothing more\n")).name == "blue"
+
+
+def test_rules_between_fields_are_told_with_the_problems_of_fields():
+    text = "name: tides\ntraffic: {blue: 90}\nmirror_traffic: {green: 60}\nauth_mod: key\n"
+    assert [(line, target) for line, target, _ in refused(load_online_endpoint, text)] == [
+        (2, "traffic"), (3, "mirror_traffic"), (4, "auth_mod"),
+    ]  # fmt: skip
+    assert len(refused(load_online_endpoint, "name: tides\ntraffic: {blue: x, green: 10}\n")) == 1
+
+
+def test_the_same_field_in_two_spellings_is_refused():
+    text = BLUE + "type: kubernetes\nresources:\n  limits:\n    gpu: '1'\n    nvidia.com/gpu: '2'\n"
+    ((line, _, message),) = refused(load_online_deployment, text)
+    assert (line, message) == (7, "The same field as 'gpu': say it once.")
+
+
+def test_what_yaml_made_of_the_files_words_is_said():
+    told = {target: message for _, target, message in refused(load_online_deployment, BLUE + (
+        "egress_public_network_access: off\ninstance_type: 1_000\non: 1\ninstance_count: 1:30.5\n"
+    ))}  # fmt: skip
+    assert "The file says off, which YAML reads as false: quote it for text." in told["egress_public_network_access"]
+    assert "The file says 1_000, which YAML reads as the number 1000: quote it for text." in told["instance_type"]
+    assert told["on"] == "The key 'on' is read by YAML as true, not as text: quote it."
+    assert "The file says 1:30.5, which YAML reads as the number 90.5" in told["instance_count"]
+
+
+def test_dates_are_text(write):
+    deployment = load_online_deployment(write(BLUE + "description: 2026-11-22\ntags: {made: 2026-11-22T10:00:00Z}\n"))
+    assert (deployment.description, deployment.tags) == ("2026-11-22", {"made": "2026-11-22T10:00:00Z"})
+
+
+def test_environment_variables_in_values_are_left_alone(write, monkeypatch):
+    monkeypatch.setenv("WHERE", "/srv")
+    assert load_model(write("name: $WHERE\npath: x\ndescription: ${WHERE} ~\n")).description == "${WHERE} ~"
+
+
+def test_a_file_may_begin_with_a_mark_and_have_other_line_ends(tmp_path):
+    path = tmp_path / "bom.yml"
+    path.write_bytes(b"\xef\xbb\xbfname: tides\r\ntags:\r\n  a: b\r\nauth_mod: key\r\n")
+    with pytest.raises(ValidationException) as caught:
+        load_online_endpoint(path)
+    assert [(each["line"], each["column"], each["target"]) for each in caught.value.details] == [(4, 1, "auth_mod")]
+    with path.open("rb") as stream, pytest.raises(ValidationException, match="line 4: auth_mod"):
+        load_online_endpoint(stream)
+
+
+def test_a_long_value_and_many_problems_are_told_shortly():
+    text = BLUE + "instance_count: " + "x" * 100_000 + "\n" + "".join(f"strange{n}: 1\n" for n in range(5000))
+    with pytest.raises(ValidationException) as caught:
+        load_online_deployment(io.StringIO(text))
+    assert len(caught.value.message) < 10_000
+    assert "4,970 more unknown fields" in caught.value.message
+
+
+def test_the_old_name_of_the_source_is_taken_and_other_keywords_are_not(write):
+    path = write("name: tides\n")
+    with pytest.warns(DeprecationWarning, match="Say source, not path"):
+        assert load_online_endpoint(None, path=path).name == "tides"
+    with pytest.raises(TypeError, match="load functions take no keyword 'override'"):
+        load_online_endpoint(path, override=[])
+
+
+def test_an_origin_may_be_a_file_as_in_azure(write):
+    path = write("name: m\npath: net\n")
+    assert load_model(path, relative_origin="/srv/models/model.yml").path == "/srv/models/net"
+    assert load_model(path, relative_origin="/srv/models/").path == "/srv/models/net"
+
+
+def test_a_dump_names_paths_beside_it_relatively_and_the_folder_can_be_moved(tmp_path, monkeypatch):
+    deployment = ManagedOnlineDeployment(
+        name="blue",
+        endpoint_name="tides",
+        model=Model(path=tmp_path / "a" / "net"),
+        environment=Environment(image="i", conda_file=str(tmp_path / "a" / "conda.yml")),
+        code_path="/srv/code",
+        scoring_script="score.py",
+    )
+    (tmp_path / "a").mkdir()
+    document = deployment.dump(tmp_path / "a" / "blue.yml")
+    assert load_online_deployment(tmp_path / "a" / "blue.yml") == deployment
+    assert (document["model"]["path"], document["environment"]["conda_file"]) == ("net", "conda.yml")
+    assert document["code_configuration"]["code"] == "/srv/code"
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert load_online_deployment(tmp_path / "b" / "blue.yml").model.path == str(tmp_path / "b" / "net")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c").mkdir()
+    assert Model(name="m", path="b/net").dump("c/m.yml")["path"] == "../b/net"
+    assert load_model("c/m.yml").path == str(tmp_path / "b" / "net")
+
+
+def test_a_dump_has_no_anchors_and_goes_into_open_files(tmp_path):
+    shared = {"a": [1]}
+    endpoint = ManagedOnlineEndpoint(name="tides", tags={"x": shared, "y": shared})
+    stream = io.StringIO()
+    endpoint.dump(dest=stream)
+    assert "&" not in stream.getvalue()
+    assert load_online_endpoint(io.StringIO(stream.getvalue())) == endpoint
+    with pytest.raises(ValidationException, match=r"absent/x\.yml' cannot be written: No such file"):
+        endpoint.dump(tmp_path / "absent" / "x.yml")
+    with pytest.raises(ValidationException, match="has a value that no YAML file can have"):
+        ManagedOnlineEndpoint(name="tides", tags={"x": object()}).dump(tmp_path / "x.yml")

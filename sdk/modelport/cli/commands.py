@@ -104,6 +104,47 @@ def quickstart(home: Path | None, keep: bool) -> None:
         raise click.ClickException("The quickstart was stopped; nothing runs any more.") from error
 
 
+@modelport.command()
+@_home
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def apply(home: Path | None, files: tuple[Path, ...], dry_run: bool) -> None:
+    """
+    Bring about what YAML files or folders say: assets, endpoints, deployments and traffic.
+
+    What is as it should be is left alone, so that a run that failed goes on when it is repeated.
+    """
+    server = launch.find_or_start(_folder(home))
+    applied = MLClient.connect(server.url, credential=server.token).apply(files, dry_run=dry_run)
+    for step in applied.steps:
+        click.echo(step)
+    for endpoint in (each for each in applied if getattr(each, "scoring_uri", None)):
+        click.echo(f"{endpoint.name}: {endpoint.scoring_uri}")  # type: ignore[attr-defined] # (the filter above)
+
+
+@modelport.command()
+@click.argument("kind", required=False)
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Write files into this folder.")
+def schema(kind: str | None, output: Path | None) -> None:
+    """
+    Write the JSON Schema of YAML files, which editors complete and check them by.
+
+    KIND is one of them, such as managedOnlineDeployment. Without it all are written; without --output it is printed,
+    or the kinds that there are.
+    """
+    schemas = import_module("modelport.schema.editors").schemas()
+    if kind is not None and kind not in schemas:
+        raise click.BadParameter(f"'{kind}' is not one of {', '.join(schemas)}.", param_hint="KIND")
+    if output is None:
+        click.echo(json.dumps(schemas[kind], indent=2) if kind else "\n".join(schemas))
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name in [kind] if kind else schemas:
+        path = output / f"{name}.schema.json"
+        path.write_text(json.dumps(schemas[name], indent=2) + "\n", encoding="utf-8")
+        click.echo(path)
+
+
 @modelport.command(hidden=True)
 @_home
 @click.option("--backend", default="process")

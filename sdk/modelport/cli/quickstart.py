@@ -159,7 +159,7 @@ class _Rollout:
         """The endpoint with blue behind it."""
         with self._view.step("Creating the endpoint") as told:
             with _uninterrupted():  # a server that is half started could not be found and ended
-                self._client = MLClient.local(home=self._workspace)
+                self._client = MLClient.local(home=self._workspace, show_progress=False)
             endpoint = load_online_endpoint(self._folder / "endpoint.yml")
             created = self._put(endpoint, told)
             told[:0] = [f"Endpoint '{endpoint.name}' created", created.scoring_uri]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
 from typing import Any, get_args
@@ -17,12 +18,14 @@ from typing import Any, get_args
 from marshmallow import EXCLUDE, Schema, ValidationError, post_dump, post_load, pre_load, validates_schema
 from marshmallow import fields as ma
 
-from modelport.entities.base import Entity, Spec, nearest
+from modelport.entities.base import Entity, Spec, as_answered, nearest
 from modelport.errors import ValidationException
-from modelport.schema.fields import Face, Part, field_for
+from modelport.schema.fields import Face, Part, field_for, shown
 
 _REST = "\0rest"
 _ALWAYS_IN_FILES = frozenset({"$schema", "id", "creation_context"})
+_MOST_TOLD = 30
+_LONGEST_HINTED = 64
 _ALWAYS_ON_WIRE = ("name", "type", "etag")
 
 
@@ -52,7 +55,7 @@ class EntitySchema(Schema):
     def flat(self, document: Any, **_: Any) -> Any:
         """Lay the document flat: what it says, by attribute."""
         if not isinstance(document, Mapping):
-            raise ValidationError(f"Expected a mapping, found {document!r}.")
+            raise ValidationError(f"Expected a mapping, found {shown(document)}.")
         if self._face is Face.YAML:
             return {
                 self._names[key]: value for key, value in document.items() if key in self._names and value is not None
@@ -73,11 +76,23 @@ class EntitySchema(Schema):
         if self._face is not Face.YAML or not isinstance(document, Mapping):
             return
         strange = [key for key in document if key not in self._names and key not in _ALWAYS_IN_FILES | self._owned]
-        if strange:
-            raise ValidationError({str(key): [f"Unknown field.{self.hint(str(key))}"] for key in strange})
+        problems = {str(key): ["Unknown field." + self.hint(str(key))] for key in strange[:_MOST_TOLD]}
+        said: dict[str, str] = {}
+        for key in document:
+            name = self._names.get(key)
+            if name in said:
+                problems[str(key)] = [f"The same field as '{said[name]}': say it once."]
+            elif name:
+                said[name] = key
+        if len(strange) > _MOST_TOLD:
+            problems["_schema"] = [f"{len(strange) - _MOST_TOLD:,} more unknown fields."]
+        if problems:
+            raise ValidationError(problems)
 
     def hint(self, key: str) -> str:
         """What else the writer may have meant."""
+        if len(key) > _LONGEST_HINTED:
+            return ""
         if self._kind.__name__ == "Environment" and key in ("channels", "dependencies"):
             return " That belongs into a conda file: name it in conda_file."
         return nearest(key, list(self._names))
@@ -87,7 +102,8 @@ class EntitySchema(Schema):
         """The entity."""
         rest = said.pop(_REST, {})
         try:
-            entity = self._kind(**{**self._silent, **said})
+            with as_answered() if self._face is Face.RECORD else nullcontext():
+                entity = self._kind(**{**self._silent, **said})
         except ValidationException as error:
             raise ValidationError({error.target or "_schema": [error.message]}) from error
         entity._unknown = rest  # noqa: SLF001 (the one writer of it)
@@ -106,7 +122,8 @@ class EntitySchema(Schema):
             if value is not None:
                 _put(document, self._places[attribute], value)
         for place, value in _fixed(self._kind).items():
-            _put(document, place, value)
+            if _found(document, place) is None:  # a newer service may have said another word there
+                _put(document, place, value)
         return document
 
 
@@ -126,7 +143,7 @@ def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
             continue
         wanted = spec.required and face is Face.YAML
         keywords: dict[str, Any] = {"required": wanted, "error_messages": {"required": "Missing; it is required."}}
-        if spec.check:
+        if spec.check and face is not Face.RECORD:
             keywords["validate"] = _validator(spec, attribute)
         fields[name] = field_for(hint, face, lambda part: part_of(part, face), **keywords)
         if face is Face.YAML:
@@ -190,6 +207,8 @@ def variant_of(kind: type[Entity], document: Any, face: Face) -> type[Entity]:
     for each in kind.kinds().values():
         if each.variant and str(said).lower() in (each.variant[0], each.variant[1].lower()):
             return each
+    if face is Face.RECORD:  # of a newer service; what the document says of it is kept as it came
+        return kind.kinds()[variants.default] if kind.place else kind
     names = list(kind.kinds())
     raise ValidationError({str(key): [f"{said!r} is not one of {', '.join(names)}.{nearest(str(said), names)}"]})
 
@@ -252,8 +271,9 @@ def _identity(kind: type[Entity], document: Mapping[str, Any]) -> dict[str, str]
 
 def _forget(kind: type[Entity], rest: dict[str, Any]) -> None:
     """Drop from `rest` what says nothing new: fixed values, ARM's own keys, objects that became empty."""
-    for place in _fixed(kind):
-        _take(rest, place)
+    for place, value in _fixed(kind).items():
+        if str(_found(rest, place)).lower() == str(value).lower():
+            _take(rest, place)
     if kind.place:
         for key in _ALWAYS_ON_WIRE:
             rest.pop(key, None)
@@ -261,7 +281,7 @@ def _forget(kind: type[Entity], rest: dict[str, Any]) -> None:
         if spec.owned and spec.wire is not None:
             _take(rest, _place(kind, attribute.name, spec))
     for key in (kind.home, *(place[0] for place in _fixed(kind))):
-        if rest.get(key) == {}:
+        if key in rest and not rest[key]:
             del rest[key]
 
 
@@ -274,7 +294,16 @@ def _take(document: dict[str, Any], place: tuple[str, ...]) -> Any:
     return document.pop(place[-1], None)
 
 
+def _found(document: dict[str, Any], place: tuple[str, ...]) -> Any:
+    inner: Any = document
+    for key in place:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    return inner
+
+
 def _put(document: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
     for key in place[:-1]:
-        document = document.setdefault(key, {})
+        if document.get(key) is None:
+            document[key] = {}
+        document = document[key]
     document[place[-1]] = value

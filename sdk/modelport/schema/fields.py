@@ -7,12 +7,14 @@ and nowhere else, so that a new odd spelling touches two files.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
 from pathlib import Path
+from reprlib import Repr
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -23,6 +25,7 @@ from marshmallow import fields as ma
 from modelport.entities import words
 from modelport.entities.base import Entity
 from modelport.errors import ValidationException
+from modelport.schema import documents
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
 _DURATION = re.compile(
@@ -32,6 +35,10 @@ _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PER_SECOND = {"ms": 1000, "s": 1}
 
 _origin: ContextVar[Path | None] = ContextVar("origin", default=None)
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
+
+_shown = Repr()
+_shown.maxstring = _shown.maxother = _shown.maxlong = 80
 
 
 class Face(Enum):
@@ -52,6 +59,21 @@ def relative_to(folder: Path | None) -> Iterator[None]:
         _origin.reset(token)
 
 
+@contextmanager
+def written_to(folder: Path | None) -> Iterator[None]:
+    """Within it, paths that are written to files are relative to `folder` where they can be."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: whole when it is short."""
+    return _shown.repr(value)
+
+
 def is_uri(text: str) -> bool:
     """Whether it names something that is not a local path: `azureml:x:1`, `https://…`, or an ARM id."""
     return bool(_URI.match(text)) or text.lower().startswith("/subscriptions/")
@@ -59,7 +81,23 @@ def is_uri(text: str) -> bool:
 
 def _anchored(text: str) -> str:
     origin = _origin.get()
-    return text if origin is None or is_uri(text) else str((origin / text).resolve())
+    if origin is None or is_uri(text):
+        return text
+    try:
+        return os.path.realpath(os.path.join(origin, text))  # noqa: PTH118 (pathlib's take three times as long)
+    except (OSError, ValueError) as error:  # a NUL
+        raise ValidationError(f"{shown(text)} is no path: {error}.") from error
+
+
+def _beside(text: Any) -> Any:
+    """A local path as a file in the folder that is written to names it; elsewhere, and for URIs, as it is."""
+    folder = _folder.get()
+    if folder is None or not isinstance(text, str) or is_uri(text):
+        return text
+    path = Path.cwd() / text
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return text if Path(text).is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
 
 
 class _Field(ma.Field[Any]):
@@ -72,7 +110,7 @@ class _Field(ma.Field[Any]):
             return super().deserialize(value, attr, data, **keywords)
         except ValidationError as error:
             if isinstance(error.messages, list) and error.messages[0].startswith("Not a valid"):
-                message = f"Expected {self.expected}, found {value!r}."
+                message = f"Expected {self.expected}, found {shown(value)}."
                 raise ValidationError(message) from error
             raise
         except ValidationException as error:
@@ -139,6 +177,9 @@ class PathText(Text):
     def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> Any:
         return _anchored(super()._deserialize(value, *place, **keywords))
 
+    def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return _beside(value)
+
 
 class DurationText(_Field):
     """ISO 8601 on the wire."""
@@ -169,18 +210,23 @@ def iso_duration(seconds: float) -> str:
 
 
 class ChoiceText(_Field):
-    """One of a few words, each in either spelling."""
+    """One of a few words, each in either spelling; a record may have a word that is newer than this."""
 
-    def __init__(self, word: words.Choice, wire: bool, **keywords: Any) -> None:
+    def __init__(self, word: words.Choice, face: Face, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.word, self.wire = word, wire
+        self.word, self.face = word, face
 
     def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if value is None:
             return None
-        return self.word.wire[self.word.python(value)] if self.wire else self.word.python(value)
+        known = self.word.known(value)
+        if known is None:
+            return value
+        return known if self.face is Face.YAML else self.word.wire[known]
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if self.face is Face.RECORD:
+            return self.word.known(value) or value
         return self.word.python(value)
 
 
@@ -201,20 +247,17 @@ class CondaText(_Field):
     def _serialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if self.wire and isinstance(value, dict):
             return yaml.safe_dump(value)
-        return value
+        return value if self.wire else _beside(value)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if self.wire:
             if not isinstance(value, str):
-                raise ValidationError(f"Expected a conda file as YAML text, found {value!r}.")
-            try:
-                return yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise ValidationError(f"The conda file is not YAML: {error}") from error
+                raise ValidationError(f"Expected a conda file as YAML text, found {shown(value)}.")
+            return documents.value(value, "The conda file")
         if isinstance(value, dict):
             return value
         if not isinstance(value, str):
-            raise ValidationError(f"Expected a path or a mapping, found {value!r}.")
+            raise ValidationError(f"Expected a path or a mapping, found {shown(value)}.")
         return _anchored(value)
 
 
@@ -293,7 +336,15 @@ class IdTable(_Field):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValidationError("Not a valid object.")
-        return [self.kind(resource_id=key) for key in value]  # type: ignore[call-arg]
+        return [self._made(key, said if isinstance(said, Mapping) else {}) for key, said in value.items()]
+
+    def _made(self, resource_id: str, said: Mapping[str, Any]) -> Entity:
+        values = {
+            "resource_id": resource_id,
+            "client_id": said.get("clientId"),
+            "principal_id": said.get("principalId"),
+        }
+        return self.kind(**values)
 
 
 class AssetText(_Field):
@@ -329,7 +380,7 @@ def field_for(hint: Any, face: Face, part: Callable[[type[Entity]], Part], **key
         part: Makes the field for a nested entity.
         keywords: Passed on to the field, e.g. `validate`.
     """
-    kinds, marks = _taken_apart(hint)
+    kinds, marks = taken_apart(hint)
     for mark in marks:
         spelled = _spelled(mark, kinds, face, part, **keywords)
         if spelled:
@@ -348,7 +399,7 @@ def _spelled(
         case words.Duration() if wire:
             return DurationText(mark, **keywords)
         case words.Choice():
-            return ChoiceText(mark, wire, **keywords)
+            return ChoiceText(mark, face, **keywords)
         case words.CondaSpec():
             return CondaText(wire, **keywords)
         case words.Percentages():
@@ -369,7 +420,8 @@ def _plain(kind: Any, face: Face, part: Callable[[type[Entity]], Part], **keywor
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is dict:
         inner = arguments[1]
-        values = field_for(inner, face, part) if inner is not Any else None
+        nulls = {"allow_none": True} if face is Face.RECORD else {}  # a service may say null for nothing
+        values = field_for(inner, face, part, **nulls) if inner is not Any else None
         return Table(keys=Text(), values=values, **keywords)
     if origin is list:
         return Sequence(field_for(arguments[0], face, part), **keywords)
@@ -380,17 +432,17 @@ def _plain(kind: Any, face: Face, part: Callable[[type[Entity]], Part], **keywor
     return simple.get(kind, Anything)(**keywords)
 
 
-def _taken_apart(hint: Any) -> tuple[list[Any], list[Any]]:
+def taken_apart(hint: Any) -> tuple[list[Any], list[Any]]:
     """The types and the words of a hint, without None; nested `Annotated` and unions are laid flat."""
     origin = get_origin(hint)
     if origin is Annotated:
-        kinds, marks = _taken_apart(hint.__origin__)
+        kinds, marks = taken_apart(hint.__origin__)
         return kinds, [*hint.__metadata__, *marks]
     if origin in (Union, UnionType):
         kinds, marks = [], []
         for each in get_args(hint):
             if each is not type(None):
-                inner, words_of = _taken_apart(each)
+                inner, words_of = taken_apart(each)
                 kinds += inner
                 marks += words_of
         return kinds, marks
