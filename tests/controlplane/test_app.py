@@ -141,6 +141,15 @@ def test_a_lists_size_must_be_a_number(seen):
     assert "'many'" in _fault(answer)["message"]
 
 
+def test_deployments_are_listed_as_they_are_asked_for(seen):
+    names = [
+        [each["name"] for each in seen("GET", f"{ENDPOINT}/deployments", query=query).body["value"]]
+        for query in ({}, {"$orderBy": "createdtime desc"}, {"$top": "1"}, {"$top": "1", "$skip": "1"})
+    ]
+    assert sorted(names[0]) == ["blue", "green"]
+    assert names == [names[0], names[0][::-1], names[0][:1], names[0][1:]]
+
+
 # Writing
 
 

@@ -12,7 +12,14 @@ from tests.conftest import SCRIPT
 
 from modelport.builds.venv import VenvBuilder
 from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model, ProbeSettings
-from modelport.errors import GatewayRejected, ImageBuildFailure, OperationCanceled, ResourceExistsError, ScoringError
+from modelport.errors import (
+    GatewayRejected,
+    ImageBuildFailure,
+    OperationCanceled,
+    ResourceExistsError,
+    ScoringError,
+    ValidationException,
+)
 
 ENDPOINT = "onlineEndpoints/tides"
 BLUE = f"{ENDPOINT}/deployments/blue"
@@ -22,18 +29,22 @@ BLUE = f"{ENDPOINT}/deployments/blue"
 def slow(tides, sources):
     """The deployment `blue`, which takes `SLOW` seconds to start, and answers to `{"sleep": …}` after that time."""
     script = SCRIPT.replace("def init():", "def init():\n    time.sleep(float(os.environ.get('SLOW', 0)))")
+    script = script.replace(
+        "time.sleep(said", "pathlib.Path(os.environ['STARTS']).with_name('inside').touch()\n        time.sleep(said"
+    )
     tides.online_deployments.begin_create_or_update(sources.deployment(script=script)).result(60)
     return tides
 
 
 @pytest.fixture
-def busy(slow):
+def busy(slow, sources, until):
     """`blue` with a request inside, so that its end takes a while."""
     key = slow.online_endpoints.get_keys("tides").primary_key
     url = urlsplit(slow.online_endpoints.get("tides").scoring_uri)
     connection = http.client.HTTPConnection(url.hostname, url.port)
     headers = {"Authorization": f"Bearer {key}", "azureml-model-deployment": "blue"}
     connection.request("POST", url.path, json.dumps({"sleep": 2}), headers)
+    until(sources.starts.with_name("inside").exists)
     yield slow
     assert connection.getresponse().status == 200
     connection.close()
@@ -108,10 +119,13 @@ def test_what_a_model_is_said_to_be_may_change_and_its_files_may_not(ml_client, 
     path = tmp_path / "model.txt"
     path.write_text("one")
     first = ml_client.models.create_or_update(Model(name="tide-net", path=path))
-    again = ml_client.models.create_or_update(Model(name="tide-net", path=path, description="Spring.", tags={"a": 1}))
+    said = {"description": "Spring.", "tags": {"a": 1}}
+    again = ml_client.models.create_or_update(Model(name="tide-net", version="1", path=path, **said))
     assert (again.version, again.path) == (first.version, first.path)
     assert ml_client.models.get("tide-net", "1").description == "Spring."
     path.write_text("two")
+    with pytest.raises(ValidationException, match="version '1' with other files, and versions never change"):
+        ml_client.models.create_or_update(Model(name="tide-net", version="1", path=path))
     assert ml_client.models.create_or_update(Model(name="tide-net", path=path)).version == "2"
 
 

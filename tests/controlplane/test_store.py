@@ -110,11 +110,34 @@ def test_the_state_of_a_newer_version_is_refused_and_left_alone(tmp_path, store)
     with store.writing() as transaction:
         transaction.remember("schema", stores.SCHEMA + 1)
     store.close()
-    with pytest.raises(LocalServerError, match=r"has schema 2, and this version of Modelport knows 1.*MODELPORT_HOME"):
+    with pytest.raises(LocalServerError, match=r"has schema 3, and this version of Modelport knows 2.*MODELPORT_HOME"):
         _opened(tmp_path / "state.db")
     connection = sqlite3.connect(tmp_path / "state.db")
-    assert connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone() == (2,)
+    assert connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone() == (3,)
     connection.close()
+
+
+def test_the_state_of_an_older_version_is_taken_over_and_said_so(tmp_path, store, caplog):
+    _put(store, "onlineEndpoints/tides")
+    with store.writing() as transaction:
+        transaction.remember("schema", 1)
+    store.close()
+    caplog.set_level("INFO")
+    again = _opened(tmp_path / "state.db")
+    assert again.get("onlineEndpoints/tides")
+    again.close()
+    assert "earlier versions of Modelport cannot read it" in caplog.text
+    caplog.clear()
+    _opened(tmp_path / "state.db").close()
+    assert caplog.text == ""
+
+
+def test_a_secret_is_made_once(tmp_path, store):
+    first = stores.kept_secret(store, "storage", lambda: "first")
+    store.close()
+    again = _opened(tmp_path / "state.db")
+    assert stores.kept_secret(again, "storage", lambda: "second") == first == "first"
+    again.close()
 
 
 def test_a_file_that_is_no_database_is_told_in_a_sentence(tmp_path):

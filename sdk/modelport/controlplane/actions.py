@@ -7,7 +7,9 @@ the resource and the request's body, and returns the answer.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -18,11 +20,16 @@ from modelport.backends.base import Backend
 from modelport.controlplane import auth
 from modelport.controlplane.blobs import Blobs
 from modelport.controlplane.jobs import Jobs, revision_id
+from modelport.controlplane.storage import Storage
 from modelport.controlplane.store import Resource, Store
-from modelport.errors import ResourceNotFoundError, ValidationException
+from modelport.errors import ResourceNotFoundError, UnsupportedByBackend, ValidationException
 
 _CONTAINERS = {"inferenceserver": False, "storageinitializer": True}
 _MOST_LINES = 5000
+_UPLOAD = 24 * 3600.0
+"""Seconds that an upload may take."""
+
+_SINGULAR = {"codes": "code", "models": "model", "environments": "environment", "data": "data"}
 
 
 @frozen
@@ -33,6 +40,7 @@ class Parts:
     jobs: Jobs
     backend: Backend
     blobs: Blobs
+    storage: Storage
     clock: Callable[[], float]
 
 
@@ -99,20 +107,38 @@ def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
 
 
 def start_pending_upload(parts: Parts, place: str, request: Request) -> Response:
-    """Where the files of an asset that is not there yet can be put."""
-    url = parts.blobs.begin()
+    """A container of its own for the files of an asset, and what opens it for a day."""
+    container = parts.blobs.begin(_container(parts, place))
+    url = f"{request.base_url}/{container}"
     return Response(
         200,
         {
-            "pendingUploadId": place,
+            "pendingUploadId": place.rpartition("/")[2],
             "pendingUploadType": "TemporaryBlobReference",
             "blobReferenceForConsumption": {
-                "blobUri": f"{request.base_url}{url}",
-                "storageAccountArmId": None,
-                "credential": {"credentialType": "SAS", "sasUri": f"{request.base_url}{url}"},
+                "blobUri": url,
+                "storageAccountArmId": str(place),
+                "credential": {
+                    "credentialType": "SAS",
+                    "sasUri": f"{url}?{parts.storage.signature(container, _UPLOAD)}",
+                },
             },
         },
     )
+
+
+def _container(parts: Parts, place: str) -> str:
+    """
+    The name of the container for an asset's files.
+
+    Code that is named by a GUID gets the same one until it is there, so that an upload can be gone on with: such a name
+    stands for one content.
+    """
+    collection, name, _, version = place.split("/")
+    if collection.lower() == "codes" and version == "1" and parts.store.get(place) is None:
+        with suppress(ValueError):
+            return f"code-{uuid.UUID(name)}"
+    return f"{_SINGULAR.get(collection.lower(), 'upload')}-{uuid.uuid4()}"
 
 
 def _must_use(resource: Resource, mode: str, what: str) -> None:
@@ -141,9 +167,16 @@ def act(parts: Parts, kind: str, place: str, action: str, request: Request) -> R
 
     Raises:
         errors.ResourceNotFoundError: There is no such resource, or no such action.
+        errors.UnsupportedByBackend: Only Azure does it.
     """
-    if action.lower() == "startpendingupload":
+    versioned = kind.endswith("/versions/{version}")
+    if versioned and action.lower() == "startpendingupload":
         return start_pending_upload(parts, place, request)
+    if versioned and action.lower() == "package":
+        raise UnsupportedByBackend(
+            f"'{place}' cannot be packaged here: packages are images that Azure builds. Give the deployment the model "
+            "and an environment instead; that does the same here."
+        )
     run = ACTIONS.get((kind, action.lower()))
     if run is None:
         raise ResourceNotFoundError(f"There is no action '{action}' for '{place}'.")

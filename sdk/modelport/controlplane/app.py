@@ -19,7 +19,6 @@ from copy import deepcopy
 from datetime import datetime, timezone
 from types import NoneType
 from typing import Any
-from urllib.parse import urlencode
 
 import attrs
 
@@ -27,12 +26,13 @@ from modelport.arm import faults, ids
 from modelport.arm.messages import Request, Response
 from modelport.backends.base import Backend
 from modelport.builds.base import Builder
-from modelport.controlplane import actions, auth
-from modelport.controlplane.blobs import Blobs
+from modelport.controlplane import actions, auth, datastores, lists
+from modelport.controlplane.blobs import CONTAINER, DATASTORE, Blobs
 from modelport.controlplane.home import Home
 from modelport.controlplane.jobs import Jobs
 from modelport.controlplane.rules import Rules, loaded
-from modelport.controlplane.store import Operation, Resource, Store, Transaction
+from modelport.controlplane.storage import Storage, is_storage
+from modelport.controlplane.store import Operation, Resource, Store, Transaction, kept_secret
 from modelport.entities import Code, Data, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.entities.base import changed
 from modelport.errors import (
@@ -53,8 +53,12 @@ logger = logging.getLogger(__name__)
 
 KINDS: tuple[type[Entity], ...] = (OnlineEndpoint, OnlineDeployment, Model, Environment, Code, Data)
 LOCATION = "local"
-_PAGE = 100
 _POLL_MILLISECONDS = "50"
+_WORKSPACES = re.compile(
+    rf"/subscriptions/(?P<subscription>[^/]+)(?:/resourceGroups/(?P<group>[^/]+))?/providers/{re.escape(ids.PROVIDER)}"
+    "/workspaces/?",
+    re.IGNORECASE,
+)
 _OPERATION = re.compile(r"(?P<way>operationsStatus|operationResults)/(?P<id>[0-9a-f]+)", re.IGNORECASE)
 
 
@@ -103,11 +107,12 @@ class App:
         """
         self._workspace, self._clock, self._new_id = workspace, clock, new_id
         self._store = Store(home.state, new_id)
-        self._blobs = Blobs(home.blobs)
+        self._blobs = Blobs(home.blobs, clock)
+        self._storage = Storage(self._blobs, kept_secret(self._store, "storage", auth.new_key), clock)
         self._gateway = gateway
         self._rules = Rules(workspace, self._blobs, builder)
         self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock, new_id, most_bytes)
-        self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, clock)
+        self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, self._storage, clock)
         self._routes = [_Route(kind) for kind in KINDS]
         self._closed = False
 
@@ -129,7 +134,8 @@ class App:
     def handle(self, request: Request) -> Response:
         """The answer to a request; every error is an answer."""
         if self._closed:
-            return faults.response_of(LocalServerError("The workspace was closed; open it again to go on."))
+            gone = LocalServerError("The workspace was closed; open it again to go on.")
+            return Response(410, faults.body_of(gone))  # not a 5xx, after which one would ask again
         try:
             return self._handle(request)
         except ModelportError as error:
@@ -141,8 +147,10 @@ class App:
     # Which request it is
 
     def _handle(self, request: Request) -> Response:
-        if request.path.startswith("/blobs/"):
-            return self._blob(request)
+        if is_storage(request.path):
+            return self._storage.handle(request)
+        if request.method == "GET" and (asked := _WORKSPACES.fullmatch(request.path)):
+            return self._workspaces(asked, request)
         found = ids.parted(request.path)
         if found is None or str(found[0]).lower() != str(self._workspace).lower():
             raise ResourceNotFoundError(
@@ -150,7 +158,9 @@ class App:
             )
         rest = found[1]
         if not rest and request.method == "GET":
-            return Response(200, self._about_workspace())
+            return Response(200, self._about_workspace(request))
+        if rest.partition("/")[0].lower() == "datastores":
+            return self._datastore(rest, request)
         operation = _OPERATION.fullmatch(rest)
         if operation and request.method == "GET":
             return self._operation(operation["id"], request, result=operation["way"].lower() == "operationresults")
@@ -165,13 +175,13 @@ class App:
         if item := route.item.fullmatch(rest):
             names = {name: value if route.versioned else value.lower() for name, value in item.groupdict().items()}
             return self._item(route, ids.place_of(route.kind, names), request)
+        if route.container and route.container.fullmatch(rest):
+            return self._a_container(rest, request)
         if request.method == "GET":
             if route.collection.fullmatch(rest):
                 return self._list(route, rest, request)
             if route.containers and route.containers.fullmatch(rest):
                 return self._list_containers(rest, request)
-            if route.container and route.container.fullmatch(rest):
-                return Response(200, self._container(rest))
         action = route.action.fullmatch(rest) if request.method == "POST" else None
         if action:
             place = rest.rpartition("/")[0]
@@ -181,7 +191,7 @@ class App:
     def _item(self, route: _Route, place: str, request: Request) -> Response | None:
         if request.method == "GET":
             resource = self._must_get(place)
-            return Response(200, self._shown(resource), {"etag": f'"{resource.etag}"'})
+            return Response(200, self._shown(resource, request), {"etag": f'"{resource.etag}"'})
         if request.method in ("PUT", "PATCH"):
             return self._put(route, place, request)
         if request.method == "DELETE":
@@ -196,13 +206,24 @@ class App:
             raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
         return resource
 
-    def _shown(self, resource: Resource) -> dict[str, Any]:
-        """A record as it is answered: the gateway's address may have changed since it was stored."""
+    def _shown(self, resource: Resource, request: Request) -> dict[str, Any]:
+        """A record as it is answered: addresses of the gateway, and of this server, may have changed since."""
         body = deepcopy(resource.body)
+        properties = body["properties"]
         if resource.collection == "onlineEndpoints":
             name = resource.place.rpartition("/")[2]
-            body["properties"]["scoringUri"] = self._gateway.scoring_uri(name)
-            body["properties"]["swaggerUri"] = self._gateway.openapi_uri(name)
+            properties["scoringUri"] = self._gateway.scoring_uri(name)
+            properties["swaggerUri"] = self._gateway.openapi_uri(name)
+        if resource.place.lower().startswith("models/") and properties.get("flavors") is None:
+            properties["flavors"] = {}  # without it, Azure's client fails
+        for holder, key in (
+            (properties, "codeUri"),
+            (properties, "modelUri"),
+            (properties, "dataUri"),
+            (properties.get("build") or {}, "contextUri"),
+        ):
+            if str(holder.get(key) or "").startswith("/"):  # as `Blobs.lasting` keeps it
+                holder[key] = f"{request.base_url}{holder[key]}"
         return body
 
     def _list(self, route: _Route, collection: str, request: Request) -> Response:
@@ -210,48 +231,74 @@ class App:
             if not route.versioned and "/" in collection and transaction.get(collection.rpartition("/")[0]) is None:
                 raise ResourceNotFoundError(f"{_called(collection.rpartition('/')[0])} does not exist.")
             found = transaction.resources(collection)
-        return self._page([self._shown(each) for each in found], request)
+            if route.kind is Code and "hash" in request.query and not found:
+                # Azure's client asks under a name that it made up just now: what matters to it is the content.
+                found = [each for each in transaction.resources("codes", below=True) if "/versions/" in each.place]
+        return Response(200, lists.page([self._shown(each, request) for each in found], request))
 
     def _list_containers(self, collection: str, request: Request) -> Response:
         with self._store.reading() as transaction:
             names = {each.place.split("/")[1]: None for each in transaction.resources(collection, below=True)}
-        return self._page([self._container(f"{collection}/{name}") for name in names], request)
+            bodies = [self._container(transaction, f"{collection}/{name}") for name in names]
+        return Response(200, lists.page(bodies, request))
 
-    def _container(self, place: str) -> dict[str, Any]:
-        with self._store.reading() as transaction:
-            versions = transaction.resources(f"{place}/versions")
-        if not versions:
+    def _a_container(self, place: str, request: Request) -> Response | None:
+        """What can be done with a name, apart from its versions: read it, archive it, remove it with all of them."""
+        if request.method == "GET":
+            with self._store.reading() as transaction:
+                return Response(200, self._container(transaction, place))
+        if request.method == "PUT":
+            return self._keep_container(place, request)
+        if request.method == "DELETE":
+            with self._store.writing() as transaction:
+                versions = transaction.resources(f"{place}/versions")
+                for each in versions:
+                    _refuse_if_used(transaction, each)
+                there = versions or transaction.get(place)
+                transaction.delete(place)
+                return Response(200 if there else 204)
+        return None
+
+    def _keep_container(self, place: str, request: Request) -> Response:
+        properties = _properties(place, request)
+        kept = {
+            key: properties[key] for key in ("description", "tags", "properties", "isArchived") if key in properties
+        }
+        if not isinstance(kept.get("isArchived", False), bool):
+            raise ValidationException("isArchived must be true or false.", target="isArchived")
+        if any(not isinstance(kept.get(key) or {}, Mapping) for key in ("tags", "properties")):
+            raise ValidationException("tags and properties must be JSON objects.", target="tags")
+        with self._store.writing() as transaction:
+            transaction.put(Resource(place, {"properties": kept}))
+            return Response(200, self._container(transaction, place))
+
+    def _container(self, transaction: Transaction, place: str) -> dict[str, Any]:
+        versions = transaction.resources(f"{place}/versions")
+        said = transaction.get(place)
+        if not versions and said is None:
             raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+        collection, name = place.split("/")
         numbers = [each.place.rpartition("/")[2] for each in versions]
         highest = max((int(number) for number in numbers if number.isdigit()), default=0)
-        archived = all(each.body["properties"].get("isArchived") for each in versions)
-        return {
+        properties = said.body["properties"] if said else {}
+        archived = bool(versions) and all(each.body["properties"].get("isArchived") for each in versions)
+        first, last = ({}, {}) if not versions else (versions[i].body.get("systemData") or {} for i in (0, -1))
+        body: dict[str, Any] = {
             "id": f"{self._workspace}/{place}",
-            "name": place.rpartition("/")[2],
+            "name": name,
+            "type": f"{ids.PROVIDER}/workspaces/{collection}",
             "properties": {
-                "latestVersion": numbers[-1],
+                "latestVersion": numbers[-1] if numbers else None,
                 "nextVersion": str(highest + 1),
-                "isArchived": archived,
-                "tags": {},
-                "properties": {},
+                "description": properties.get("description"),
+                "isArchived": properties.get("isArchived", archived),
+                "tags": properties.get("tags") or {},
+                "properties": properties.get("properties") or {},
             },
         }
-
-    def _page(self, bodies: list[dict[str, Any]], request: Request) -> Response:
-        """One page, with the URL of the next where there is one."""
-        query = {name.lower(): value for name, value in request.query.items()}
-        view = query.get("listviewtype", "ActiveOnly").lower()
-        if view != "all":
-            bodies = [each for each in bodies if bool(each["properties"].get("isArchived")) == (view == "archivedonly")]
-        if "desc" in query.get("$orderby", "").lower():
-            bodies.reverse()
-        size, skip = (_count(query.get(name), name, least) for name, least in (("$top", 1), ("$skip", 0)))
-        size, skip = size or _count(query.get("count"), "count", 1) or _PAGE, skip or 0
-        answer: dict[str, Any] = {"value": bodies[skip : skip + size]}
-        if skip + size < len(bodies):
-            following = {**{k: v for k, v in request.query.items() if k.lower() != "$skip"}, "$skip": str(skip + size)}
-            answer["nextLink"] = f"{request.base_url}{request.path}?{urlencode(following)}"
-        return Response(200, answer)
+        made = {key: value for key, value in first.items() if key.startswith("created")}
+        changed_last = {key: value for key, value in last.items() if key.startswith("lastModified")}
+        return {**body, **({"systemData": {**made, **changed_last}} if made else {})}
 
     def _operation(self, identifier: str, request: Request, *, result: bool) -> Response:
         with self._store.reading() as transaction:
@@ -274,23 +321,34 @@ class App:
             return Response(202, body, {**headers, "location": f"{request.base_url}{request.path}"})
         return Response(204) if operation.status == "Succeeded" else Response(409, body)
 
-    def _about_workspace(self) -> dict[str, Any]:
-        return {
-            "id": str(self._workspace),
-            "name": self._workspace.name,
-            "type": f"{ids.PROVIDER}/workspaces",
-            "location": LOCATION,
-            "properties": {"friendlyName": self._workspace.name, "provisioningState": "Succeeded"},
-        }
+    def _about_workspace(self, request: Request) -> dict[str, Any]:
+        return datastores.workspace_document(self._workspace, request.base_url, LOCATION)
+
+    def _workspaces(self, asked: re.Match[str], request: Request) -> Response:
+        """The workspaces of a subscription, or of a resource group: this one, when it is in it."""
+        mine, group = self._workspace, asked["group"]
+        here = asked["subscription"].lower() == mine.subscription.lower()
+        here &= group is None or group.lower() == mine.group.lower()
+        return Response(200, {"value": [self._about_workspace(request)] if here else []})
+
+    def _datastore(self, rest: str, request: Request) -> Response:
+        """The one datastore, and what opens it for a time."""
+        place, document = rest.lower(), datastores.datastore(self._workspace, request.base_url)
+        if request.method == "GET" and place == "datastores":
+            return Response(200, {"value": [document]})
+        if request.method == "GET" and place == datastores.PLACE:
+            return Response(200, document)
+        if request.method == "POST" and place == f"{datastores.PLACE}/listsecrets":
+            signature = self._storage.signature(CONTAINER, datastores.seconds_asked(request.body))
+            return Response(200, {"secretsType": "Sas", "sasToken": signature})
+        raise ResourceNotFoundError(
+            f"There is nothing to {request.method} at '{rest}': this workspace has the datastore '{DATASTORE}' alone."
+        )
 
     # Writing
 
     def _put(self, route: _Route, place: str, request: Request) -> Response:
-        if not isinstance(request.body, Mapping):
-            raise ValidationException(f"The body of {request.method} {place} must be a JSON object.")
-        if not isinstance(request.body.get("properties", {}), (Mapping, NoneType)):
-            message = f"The properties in the body of {request.method} {place} must be a JSON object."
-            raise ValidationException(message, target="properties")
+        _properties(place, request)
         lasting = not route.versioned
         with self._store.writing() as transaction:
             have = transaction.get(place)
@@ -307,7 +365,7 @@ class App:
             stored = transaction.put(Resource(place, body, private))
             status = 200 if have else 201
             if not lasting:
-                return Response(status, self._shown(stored), {"etag": f'"{stored.etag}"'})
+                return Response(status, self._shown(stored, request), {"etag": f'"{stored.etag}"'})
             operation = Operation(self._new_id(), stored.place, "put", _request_id(request))
             transaction.begin(operation)
         self._jobs.begin(operation)
@@ -320,7 +378,7 @@ class App:
             "azure-asyncoperation": f"{request.base_url}{self._workspace}/operationsStatus/{operation.id}",
             "x-ms-retry-after-ms": _POLL_MILLISECONDS,
         }
-        return Response(status, self._shown(resource), headers)
+        return Response(status, self._shown(resource, request), headers)
 
     def _guard(self, transaction: Transaction, place: str, have: Resource | None, request: Request) -> None:
         """What must hold before anything is changed: the caller's conditions, and that nobody else is at it."""
@@ -394,15 +452,21 @@ class App:
         location = f"{request.base_url}{self._workspace}/operationResults/{operation.id}"
         return Response(202, None, {"location": location, "x-ms-retry-after-ms": _POLL_MILLISECONDS})
 
-    def _blob(self, request: Request) -> Response:
-        if request.method == "PUT":
-            self._blobs.write(request.path, request.content)
-            return Response(201)
-        if request.method in ("GET", "HEAD"):
-            path = self._blobs.find(request.path)
-            if path.is_file():
-                return Response(200, content=path)
-        raise ResourceNotFoundError(f"There is no file at '{request.path}'.")
+
+def _properties(place: str, request: Request) -> Mapping[str, Any]:
+    """
+    The properties that a body tells.
+
+    Raises:
+        errors.ValidationException: It is not a JSON object, or they are not.
+    """
+    if not isinstance(request.body, Mapping):
+        raise ValidationException(f"The body of {request.method} {place} must be a JSON object.")
+    properties = request.body.get("properties", {})
+    if not isinstance(properties, (Mapping, NoneType)):
+        message = f"The properties in the body of {request.method} {place} must be a JSON object."
+        raise ValidationException(message, target="properties")
+    return properties or {}
 
 
 def _request_id(request: Request) -> str:
@@ -464,14 +528,6 @@ def _refuse_if_used(transaction: Transaction, asset: Resource) -> None:
         used.append((properties.get("codeConfiguration") or {}).get("codeId"))
         if wanted in [str(value).lower() for value in used]:
             raise ResourceExistsError(f"{_called(asset.place)} is used by {_called(each.place)}.")
-
-
-def _count(value: str | None, name: str, least: int) -> int | None:
-    if value is None:
-        return None
-    if not value.isdigit() or int(value) < least:
-        raise ValidationException(f"The query's {name} must be a whole number of at least {least}, not '{value}'.")
-    return int(value)
 
 
 def _called(place: str) -> str:

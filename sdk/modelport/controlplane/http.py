@@ -2,7 +2,8 @@
 The control plane's skin: requests from a socket to `App.handle`, and its answers back.
 
 Nothing is decided here but who may come in: whoever has the token of the 0600 file
-in the workspace's folder.
+in the workspace's folder. A request about blobs may have a signature instead, which
+the control plane checks.
 """
 
 from __future__ import annotations
@@ -11,23 +12,28 @@ import hmac
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
-from starlette.responses import FileResponse
 from starlette.responses import Response as Outgoing
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from modelport.arm import faults
 from modelport.arm.messages import Request, Response
-from modelport.errors import ClientAuthenticationError, ValidationException
+from modelport.controlplane.storage import extent, is_storage
+from modelport.errors import ClientAuthenticationError, ServiceRequestError, ValidationException
 
 logger = logging.getLogger(__name__)
 
 _METHODS = ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"]
+_END = "/shutdown"
+_PIECE = 1 << 20
 _LARGEST_BODY = 16 << 20
 """Bytes of a JSON document; files have no limit."""
 
@@ -50,11 +56,14 @@ def application(
 
     async def serve(incoming: Incoming) -> Outgoing:
         said = incoming.headers.get("authorization", "")
-        if not hmac.compare_digest(said.encode(), f"Bearer {token}".encode()):
+        known = hmac.compare_digest(said.encode(), f"Bearer {token}".encode())
+        path = _path(incoming)
+        signed = is_storage(path) and path != _END and "sig" in incoming.query_params
+        if not known and not signed:
             message = "This server wants the token of its workspace's 0600 file; MLClient.local() sends it."
             return _outgoing(faults.response_of(ClientAuthenticationError(message)))
         try:
-            if incoming.url.path == "/shutdown" and incoming.method == "POST":
+            if path == _END and incoming.method == "POST":
                 shut_down(incoming.query_params.get("stop") == "true")
                 return Outgoing(status_code=202)
             request = await _request(incoming)
@@ -66,7 +75,7 @@ def application(
 
 
 async def _request(incoming: Incoming) -> Request:
-    path = incoming.scope["raw_path"].decode("ascii")  # as `arm.messages` has it: still percent-encoded
+    path = _path(incoming)
     values: dict[str, Any] = {
         "method": incoming.method,
         "path": path,
@@ -74,7 +83,7 @@ async def _request(incoming: Incoming) -> Request:
         "headers": dict(incoming.headers),
         "base_url": f"{incoming.url.scheme}://{incoming.url.netloc}",
     }
-    if path.startswith("/blobs/"):
+    if is_storage(path):
         return Request(**values, content=_pieces(incoming.stream()) if incoming.method == "PUT" else None)
     text = b""
     async for piece in incoming.stream():
@@ -87,13 +96,27 @@ async def _request(incoming: Incoming) -> Request:
         raise ValidationException(f"The body is not JSON: {error}.") from error
 
 
+def _path(incoming: Incoming) -> str:
+    path: str = incoming.scope["raw_path"].decode("ascii")  # as `arm.messages` has it: still percent-encoded
+    return path
+
+
 def _pieces(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
     """The stream as the control plane's thread reads it."""
 
-    async def following() -> bytes | None:
-        return await anext(stream, None)
+    async def following() -> bytes:
+        gathered = bytearray()  # small pieces would each cost a change of threads
+        try:
+            async for piece in stream:
+                gathered += piece
+                if len(gathered) >= _PIECE:
+                    break
+        except ClientDisconnect as error:
+            raise ServiceRequestError("The connection ended before all of the content had come.") from error
 
-    while (piece := anyio.from_thread.run(following)) is not None:
+        return bytes(gathered)
+
+    while piece := anyio.from_thread.run(following):
         yield piece
 
 
@@ -102,7 +125,22 @@ def _outgoing(response: Response) -> Outgoing:
     if isinstance(response.content, bytes):
         return Outgoing(response.content, response.status, headers)
     if response.content is not None:
-        return FileResponse(response.content, response.status, headers)
+        return _streamed(response.content, response)
     if response.body is None:
         return Outgoing(status_code=response.status, headers=headers)
     return Outgoing(json.dumps(response.body), response.status, headers, media_type="application/json")
+
+
+def _streamed(path: Path, response: Response) -> Outgoing:
+    """A file, or the range of it that was asked for."""
+    first, size = extent(path, response)
+
+    def read() -> Iterator[bytes]:
+        left = size
+        with path.open("rb") as file:
+            file.seek(first)
+            while left and (piece := file.read(min(left, _PIECE))):
+                yield piece
+                left -= len(piece)
+
+    return StreamingResponse(read(), response.status, {**response.headers, "content-length": str(size)})

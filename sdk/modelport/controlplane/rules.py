@@ -15,7 +15,7 @@ from attrs import frozen
 from modelport.arm import ids
 from modelport.builds.base import Builder
 from modelport.controlplane import plan
-from modelport.controlplane.blobs import Blobs, lasting
+from modelport.controlplane.blobs import Blobs
 from modelport.controlplane.store import Resource, Transaction
 from modelport.entities import (
     Code,
@@ -160,7 +160,7 @@ class Rules:
                 target="code_configuration.scoring_script",
             )
         model = self._asset_of(transaction, Model, deployment.model, deployment)
-        model_dir = str(self.blobs.find(model.path).parent) if model and model.path else None
+        model_dir = str(self.blobs.alone(self.blobs.find(model.path))) if model and model.path else None
         return Parts(environment, str(app_root), model_dir)
 
     def _asset_of(self, transaction: Transaction, kind: type[_E], said: Any, deployment: OnlineDeployment) -> _E | None:
@@ -180,12 +180,15 @@ class Rules:
 
     def _asset(self, want: Entity, have: Resource | None) -> Entity:
         """Versions never change: the same content is fine, other content is refused; labels may change."""
-        if isinstance(want, (Model, Code)) and want.path:
-            want = changed(want, path=lasting(want.path, self.workspace))
+        if isinstance(want, (Model, Code, Data)) and want.path:
+            want = changed(want, path=self.blobs.lasting(want.path, self.workspace))
+        if isinstance(want, Environment) and want.build and want.build.path:
+            context = self.blobs.lasting(want.build.path, self.workspace)
+            want = changed(want, build=changed(want.build, path=context))
         if have is None:
             return want
         there = loaded(type(want), have)
-        if isinstance(want, (Model, Code)) and isinstance(there, (Model, Code)) and _mark(want) == _mark(there) != "":
+        if isinstance(want, (Model, Code)) and isinstance(there, (Model, Code)) and _same(want, there):
             want = changed(want, path=there.path)  # two clients sent the same files at once: the first one's stay
         for name in _FIXED[type(want)]:
             if getattr(want, name) != getattr(there, name):
@@ -201,6 +204,12 @@ class Rules:
 def loaded(kind: type[_E], resource: Resource) -> _E:
     """A stored resource as its entity."""
     return faces.load(kind, resource.body, Face.RECORD)
+
+
+def _same(want: Model | Code, there: Model | Code) -> bool:
+    """Whether two versions have the same files, wherever they were sent to."""
+    equal = (want.path or "").rstrip("/") == (there.path or "").rstrip("/")
+    return equal or _mark(want) == _mark(there) != ""
 
 
 def _mark(asset: Model | Code) -> str:

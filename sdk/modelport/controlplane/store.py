@@ -10,6 +10,7 @@ readers both decide to write.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,14 @@ from attrs import evolve, field, frozen
 
 from modelport.errors import LocalServerError
 
-SCHEMA = 1
-"""Version of the tables. A higher one in the file was written by a newer Modelport."""
+logger = logging.getLogger(__name__)
+
+SCHEMA = 2
+"""
+Version of the state: the tables, and the folders that records name. A higher one was written by a newer Modelport.
+
+Since 2, uploads are in containers; those that were made before are read where they are.
+"""
 
 _MOST_OPERATIONS = 1000
 """How many operations are remembered; those that have not ended always are."""
@@ -282,14 +289,26 @@ def _open(transaction: Transaction, url: str | Path) -> None:
     """Make the tables that are missing, and refuse those of a newer version."""
     _tables.create_all(transaction.connection)
     found = transaction.fact("schema")
-    if found is None:
-        transaction.remember("schema", SCHEMA)
-    elif found > SCHEMA:
+    if found is not None and found > SCHEMA:
         message = (
             f"The state in '{url}' has schema {found}, and this version of Modelport knows {SCHEMA}: a newer version "
             "wrote it. Install that version again, or choose another MODELPORT_HOME."
         )
         raise LocalServerError(message)
+    if found != SCHEMA:
+        transaction.remember("schema", SCHEMA)
+    if found is not None and found != SCHEMA:
+        logger.info("The state in '%s' has now schema %s; earlier versions of Modelport cannot read it", url, SCHEMA)
+
+
+def kept_secret(store: Store, name: str, new: Callable[[], str]) -> str:
+    """A secret of the workspace, made on first use."""
+    with store.writing() as transaction:
+        secret = transaction.fact(name)
+        if secret is None:
+            secret = new()
+            transaction.remember(name, secret)
+        return str(secret)
 
 
 def _prepare(connection: Any, _record: Any) -> None:
