@@ -47,3 +47,25 @@ def test_codes_are_unique():
 
 def test_azures_name_for_the_root_is_the_root():
     assert errors.MlException is ModelportError
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.ClientAuthenticationError,
+        errors.ResourceNotFoundError,
+        errors.ResourceExistsError,
+        errors.ResourceModifiedError,
+        errors.DeploymentFailed,
+        errors.ScoringError,
+    ],
+)
+def test_a_handler_written_for_azure_catches_what_a_service_refuses(kind):
+    """In azure-core they are HttpResponseErrors, and scripts catch them as such."""
+    with pytest.raises(errors.HttpResponseError) as caught:
+        raise kind("no")
+    error = caught.value
+    assert (error.status_code, error.error_code, error.error.code) == (kind.status, kind.code, kind.code)
+    assert (error.error.message, error.response, error.request_id, error.error.details) == ("no", None, None, [])
+    assert error.reason
+    assert errors.HttpResponseError("no", status_code=799).reason == ""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -20,11 +21,20 @@ from modelport.errors import UnsupportedByBackend, ValidationException
 
 if TYPE_CHECKING:
     from modelport.entities import Entity
-    from modelport.operations.assets import EnvironmentOperations, ModelOperations
+    from modelport.operations.apply import Applied, Sources
+    from modelport.operations.assets import (
+        DataOperations,
+        DatastoreOperations,
+        EnvironmentOperations,
+        ModelOperations,
+        WorkspaceOperations,
+    )
     from modelport.operations.base import Service
     from modelport.operations.online_deployments import OnlineDeploymentOperations
     from modelport.operations.online_endpoints import OnlineEndpointOperations
+    from modelport.operations.plan import Plan
     from modelport.operations.poller import LROPoller
+    from modelport.operations.preflight import Report
     from modelport.transports.base import Transport
 
     _E = TypeVar("_E", bound=Entity)
@@ -32,6 +42,12 @@ if TYPE_CHECKING:
 _CONFIG_FOLDERS = (".azureml", "aml_config", "")
 _CONFIG_FILES = ("config.json", "project.json")
 _MOST_PARENTS = 20
+_NAMES = ("subscription_id", "resource_group_name", "workspace_name")
+_KEYWORDS = (*_NAMES, "credential", "registry_name", "show_progress", "enable_telemetry", "cloud", "cloud_metadata")
+_HERE = ("00000000-0000-0000-0000-000000000000", "modelport", "local")
+"""What a redirected client calls its workspace where the script says nothing."""
+
+_BACKEND, _TOKEN = "MODELPORT_BACKEND", "MODELPORT_TOKEN"
 
 
 class MLClient:
@@ -44,97 +60,136 @@ class MLClient:
 
     def __init__(
         self,
-        credential: Any,
+        credential: Any = None,
         subscription_id: str | None = None,
         resource_group_name: str | None = None,
         workspace_name: str | None = None,
         registry_name: str | None = None,
+        *,
+        show_progress: bool = True,
+        enable_telemetry: bool = True,  # noqa: ARG002 (Azure's signature)
+        cloud: str | None = None,
+        cloud_metadata: Mapping[str, Any] | None = None,
+        **keywords: Any,
     ) -> None:
         """
-        A client for Azure; nothing is sent.
+        A client for Azure, or for what `MODELPORT_BACKEND` names; nothing is sent.
 
         Args:
-            credential: Anything with `get_token(*scopes)`, such as azure-identity's `DefaultAzureCredential()`.
+            credential: Anything with `get_token(*scopes)`, such as azure-identity's credentials; None is its
+                `DefaultAzureCredential`, made when a token is first needed.
             subscription_id: Id of the subscription.
             resource_group_name: Name of the resource group.
             workspace_name: Name of the workspace.
             registry_name: Registries cannot be used yet.
+            show_progress: Whether a terminal is told of uploads, and of operations that are waited for.
+            enable_telemetry: Taken for Azure's sake: there is no telemetry.
+            cloud: `AzureCloud`, `AzureChinaCloud`, `AzureUSGovernment`, or a name for what `cloud_metadata` says;
+                None is what `AZUREML_CURRENT_CLOUD` says, else the first of them. It holds for this client alone.
+            cloud_metadata: Addresses of a cloud, by Azure's names; see `transports.clouds.Cloud`.
+            **keywords: How to connect, by azure-core's names; see `transports.options.Options`.
 
         Raises:
-            ValueError: There is no credential.
-            errors.ValidationException: The workspace is not wholly named.
+            TypeError: There is no such keyword.
+            errors.ValidationException: The workspace is not wholly named, or the cloud is not known.
+            errors.UnsupportedByBackend: `MODELPORT_BACKEND` is one that this version does not have.
         """
-        if credential is None:
-            raise ValueError("credential can not be None: give a TokenCredential, or use MLClient.local().")
         if registry_name:
-            raise ValidationException("Registries are not supported: name a workspace.", target="registry_name")
-        named = {
-            "subscription_id": subscription_id,
-            "resource_group_name": resource_group_name,
-            "workspace_name": workspace_name,
-        }
-        missing = [name for name, value in named.items() if not value]
+            both = "Give workspace_name or registry_name, not both." if workspace_name else ""
+            message = both or "Registries are not supported: name a workspace."
+            raise ValidationException(message, target="registry_name")
+        options = import_module("modelport.transports.options").of(keywords, _KEYWORDS)
+        where = import_module("modelport.transports.clouds").named(cloud, cloud_metadata)
+        self._show_progress = show_progress
+        said = (subscription_id, resource_group_name, workspace_name)
+        elsewhere = _redirected(options)
+        if elsewhere:
+            self._open = elsewhere
+            self._names = tuple(str(name or here) for name, here in zip(said, _HERE, strict=True))
+            return
+        missing = [name for name, value in zip(_NAMES, said, strict=True) if not value]
         if missing:
             raise ValidationException(f"MLClient needs {', '.join(missing)} to know its workspace.", target=missing[0])
-        self._credential = credential
-        self._names = (str(subscription_id), str(resource_group_name), str(workspace_name))
-        self._open: Callable[[], Transport] = lambda: _connect().azure(credential, *self._names)
+        self._names = tuple(str(name) for name in said)
+        self._open = lambda: _connect().azure(credential, self._names, where, options)
 
     @classmethod
-    def local(cls, *, backend: str = "process", home: str | os.PathLike[str] | None = None) -> MLClient:
+    def local(
+        cls,
+        *,
+        backend: str = "process",
+        home: str | os.PathLike[str] | None = None,
+        show_progress: bool = True,
+    ) -> MLClient:
         """
         A client for this machine. It talks to a background server, which is started when none runs.
 
         Args:
             backend: What runs replicas: `process`.
             home: The workspace's folder; `MODELPORT_HOME`, else `~/.modelport`.
+            show_progress: Whether a terminal is told of uploads, and of operations that are waited for.
 
         Raises:
             errors.UnsupportedByBackend: This version has no such backend.
             errors.LocalServerError: The server could not be started.
         """
-        if backend != "process":
-            raise UnsupportedByBackend(
-                f"MLClient.local(backend={backend!r}): this version of Modelport runs processes only. "
-                "Use MLClient.local().",
-                target="backend",
-            )
-        return cls._over(_connect().local(Path(home) if home else None, backend))
+        _must_run(backend, f"MLClient.local(backend={backend!r})")
+        return cls._over(_connect().local(Path(home) if home else None, backend), show_progress=show_progress)
 
     @classmethod
-    def connect(cls, url: str, *, credential: str) -> MLClient:
+    def connect(cls, url: str, *, credential: str, show_progress: bool = True, **keywords: Any) -> MLClient:
         """
         A client for a Modelport server.
 
         Args:
             url: Where it listens.
             credential: Its token.
+            show_progress: As for the constructor.
+            **keywords: How to connect, as for the constructor.
+
+        Raises:
+            errors.ValidationException: `url` is not an http or https URL.
         """
-        return cls._over(_connect().server(url, credential))
+        options = import_module("modelport.transports.options").of(keywords, ("credential", "show_progress"))
+        return cls._over(_connect().server(url, credential, options), show_progress=show_progress)
 
     @classmethod
     def from_config(
-        cls, credential: Any, *, path: str | os.PathLike[str] | None = None, file_name: str | None = None
+        cls,
+        credential: Any = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        file_name: str | None = None,
+        **keywords: Any,
     ) -> MLClient:
         """
         A client for the Azure workspace that a `config.json` names.
+
+        Where `MODELPORT_BACKEND` names another place, there need be none.
 
         Args:
             credential: As for the constructor.
             path: A file, or the folder to start to look in; parents are looked in too, 20 at most.
             file_name: Another name than `config.json`.
+            **keywords: As for the constructor.
 
         Raises:
             errors.ValidationException: No file was found, or it does not name a workspace.
         """
-        return cls(credential, *_names_in(_config_file(Path(path) if path else Path.cwd(), file_name)))
+        start = Path(path) if path else Path.cwd()
+        config = _config_file(start, file_name)
+        if config is None and not _elsewhere():
+            wanted = " or ".join((file_name,) if file_name else _CONFIG_FILES)
+            message = f"No {wanted} in '{start}', its parents, or their .azureml folders."
+            raise ValidationException(message, target="path")
+        return cls(credential, *(_names_in(config) if config else ()), **keywords)
 
     @classmethod
-    def _over(cls, transport: Transport) -> MLClient:
+    def _over(cls, transport: Transport, *, show_progress: bool = True) -> MLClient:
         """A client over a transport that is open; `testing` makes its clients so."""
         client = cls.__new__(cls)
         where = transport.workspace
-        client._credential = None  # noqa: SLF001 (the class's own alternative constructor)
+        client._show_progress = show_progress  # noqa: SLF001 (the class's own alternative constructor)
         client._names = (where.subscription, where.group, where.name)  # noqa: SLF001 (as above)
         client._open = lambda: transport  # noqa: SLF001 (as above)
         return client
@@ -158,7 +213,7 @@ class MLClient:
     def online_endpoints(self) -> OnlineEndpointOperations:
         """Create, read, change, call and delete endpoints."""
         kind = import_module("modelport.operations.online_endpoints").OnlineEndpointOperations
-        return cast("OnlineEndpointOperations", kind(self._service, self._credential))
+        return cast("OnlineEndpointOperations", kind(self._service))
 
     @cached_property
     def online_deployments(self) -> OnlineDeploymentOperations:
@@ -177,9 +232,26 @@ class MLClient:
         kind = import_module("modelport.operations.assets").EnvironmentOperations
         return cast("EnvironmentOperations", kind(self._service))
 
+    @cached_property
+    def data(self) -> DataOperations:
+        """Register, read and list data assets."""
+        return cast("DataOperations", import_module("modelport.operations.assets").DataOperations(self._service))
+
+    @cached_property
+    def datastores(self) -> DatastoreOperations:
+        """Read datastores."""
+        kind = import_module("modelport.operations.assets").DatastoreOperations
+        return cast("DatastoreOperations", kind(self._service))
+
+    @cached_property
+    def workspaces(self) -> WorkspaceOperations:
+        """Read workspaces."""
+        kind = import_module("modelport.operations.assets").WorkspaceOperations
+        return cast("WorkspaceOperations", kind(self._service))
+
     def create_or_update(self, entity: Entity) -> Any:
         """
-        Register a model or an environment.
+        Register a model, an environment or a data asset.
 
         Raises:
             TypeError: It is something else.
@@ -189,7 +261,9 @@ class MLClient:
             return self.models.create_or_update(entity)
         if isinstance(entity, kinds.Environment):
             return self.environments.create_or_update(entity)
-        raise TypeError(_not_valid(entity, "a Model or an Environment"))
+        if isinstance(entity, kinds.Data):
+            return self.data.create_or_update(entity)
+        raise TypeError(_not_valid(entity, "a Model, an Environment or a Data asset"))
 
     def begin_create_or_update(self, entity: _E, **keywords: Any) -> LROPoller[_E]:
         """
@@ -205,18 +279,120 @@ class MLClient:
             return cast("LROPoller[_E]", self.online_deployments.begin_create_or_update(entity, **keywords))
         raise TypeError(_not_valid(entity, "an online endpoint or an online deployment"))
 
+    def plan(self, entity: Entity) -> Plan:
+        """
+        What creating or changing an endpoint, deployment, model or environment would do; nothing is sent but questions.
+
+        `print` it, or look at its `changes`; it is true when anything would change.
+
+        Raises:
+            TypeError: It is something else.
+            errors.ValidationException: It is not valid, or names files that are not there.
+        """
+        return cast("Plan", import_module("modelport.operations.plan").plan(self._service, entity))
+
+    def preflight(self, entity: Entity, *, request_file: str | os.PathLike[str] | None = None) -> Report:
+        """
+        All that can be found wrong with a deployment, or an endpoint, before anything is sent; it takes seconds.
+
+        Args:
+            entity: What is to be created.
+            request_file: A request like those that it will get, whose size is looked at.
+
+        Raises:
+            TypeError: It is neither.
+        """
+        azure = import_module("modelport.operations.plan").is_azure(self._service)
+        report = import_module("modelport.operations.preflight").report
+        return cast("Report", report(entity, request_file=request_file, azure=azure))
+
+    def apply(self, source: Sources, *, dry_run: bool = False) -> Applied:
+        """
+        Bring about what YAML files say: assets, endpoints, deployments and traffic, in the order that they need.
+
+        Nothing is sent before all of it was checked, and what is as it should be is left alone. It waits for the end.
+
+        Args:
+            source: A file, which may have several documents, a folder of files, several of them, or an open file.
+            dry_run: Only say what would be done.
+
+        Returns:
+            The entities in the files' order; its `repr` says what became of each.
+
+        Raises:
+            errors.ValidationException: Everything that is wrong with the files; nothing was sent.
+            errors.ModelportError: What failed. What was done before stays, and applying again goes on from there.
+        """
+        application = import_module("modelport.operations.apply").Application(self, self._service)
+        return cast("Applied", application.rehearse(source) if dry_run else application.run(source))
+
     def __repr__(self) -> str:
-        names = ("subscription_id", "resource_group_name", "workspace_name")
-        said = ", ".join(f"{name}={value!r}" for name, value in zip(names, self._names, strict=True))
+        said = ", ".join(f"{name}={value!r}" for name, value in zip(_NAMES, self._names, strict=True))
         return f"MLClient({said})"
+
+    if not TYPE_CHECKING:  # a type checker is to say so itself
+
+        def __getattr__(self, name: str) -> Any:
+            """What Azure's client has beside: a sentence says that it is not here."""
+            if name.startswith("_") or hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # raises what made the first look fail
+            names = [each for each in dir(self) if not each.startswith("_")]
+            raise AttributeError(not_here("MLClient", name, names), name=name)
 
     @cached_property
     def _service(self) -> Service:
-        return cast("Service", import_module("modelport.operations.base").Service(self._open()))
+        kind = import_module("modelport.operations.base").Service
+        return cast("Service", kind(self._open(), show_progress=self._show_progress))
+
+
+def not_here(where: str, name: str, names: Iterable[str]) -> str:
+    """The sentence for a name of Azure's that Modelport does not have; `names` are those that it has there."""
+    close = get_close_matches(name, names, n=1, cutoff=0.85)
+    if close:
+        return f"{where} has no '{name}'. Did you mean '{close[0]}'?"
+    return (
+        f"{where} has no '{name}' in Modelport: it covers online endpoints, deployments, models and environments. "
+        "Use azure-ai-ml for it."
+    )
 
 
 def _connect() -> Any:
     return import_module("modelport.transports.connect")
+
+
+def _elsewhere() -> str:
+    """What `MODELPORT_BACKEND` says, when it is not Azure."""
+    said = os.environ.get(_BACKEND, "").strip()
+    return "" if said == "azure" else said
+
+
+def _redirected(options: Any) -> Callable[[], Transport] | None:
+    """
+    What opens the place that `MODELPORT_BACKEND` names; None when it names none.
+
+    Raises:
+        errors.ValidationException: It names none that there is, or a server without a token.
+        errors.UnsupportedByBackend: This version does not have it.
+    """
+    said = _elsewhere()
+    if not said:
+        return None
+    if said.startswith(("http://", "https://")):
+        token = os.environ.get(_TOKEN)
+        if not token:
+            raise ValidationException(f"{_BACKEND} is '{said}': {_TOKEN} must have its token.", target=_TOKEN)
+        return lambda: cast("Transport", _connect().server(said, token, options))
+    if said not in ("process", "docker"):
+        message = f"{_BACKEND} is '{said}': it can be process, docker, azure or the URL of a Modelport server."
+        raise ValidationException(message, target=_BACKEND)
+    _must_run(said, f"{_BACKEND}={said}")
+    return lambda: cast("Transport", _connect().local(None, said))
+
+
+def _must_run(backend: str, said: str) -> None:
+    if backend != "process":
+        message = f"{said}: this version of Modelport runs processes only. Use MLClient.local()."
+        raise UnsupportedByBackend(message, target="backend")
 
 
 def _not_valid(entity: Any, wanted: str) -> str:
@@ -240,7 +416,7 @@ def _names_in(config: Path) -> list[str]:
         raise ValidationException(message, target="path") from error
 
 
-def _config_file(start: Path, file_name: str | None) -> Path:
+def _config_file(start: Path, file_name: str | None) -> Path | None:
     if start.is_file():
         return start
     names = (file_name,) if file_name else _CONFIG_FILES
@@ -249,5 +425,4 @@ def _config_file(start: Path, file_name: str | None) -> Path:
             for name in names:
                 if (folder / below / name).is_file():
                     return folder / below / name
-    wanted = " or ".join(names)
-    raise ValidationException(f"No {wanted} in '{start}', its parents, or their .azureml folders.", target="path")
+    return None

@@ -4,26 +4,29 @@ Every error that Modelport raises, as one tree.
     ModelportError                      (also under Azure's name, MlException)
     ├── ValidationException             what was asked for cannot be: fix the input
     │   └── UnsupportedByBackend        another backend can do it; the message names it
-    ├── ClientAuthenticationError       no credential, or a wrong one
-    ├── ResourceNotFoundError           the thing named does not exist
-    ├── ResourceExistsError             it exists already, or is in a state that forbids this
-    │   ├── OperationInProgress         another operation holds the resource
-    │   └── ResourceModifiedError       If-Match named an older version of it
-    ├── HttpResponseError               a service answered with an error that has no class of its own
+    ├── HttpResponseError               a service answered with an error, or its operation failed
+    │   ├── ClientAuthenticationError   no credential, or a wrong one
+    │   ├── ResourceNotFoundError       the thing named does not exist
+    │   ├── ResourceExistsError         it exists already, or is in a state that forbids this
+    │   │   ├── OperationInProgress     another operation holds the resource
+    │   │   └── ResourceModifiedError   If-Match named an older version of it
+    │   ├── DeploymentFailed            an operation ended as Failed
+    │   │   ├── ImageBuildFailure       the environment could not be built
+    │   │   ├── UserScriptError         the scoring script is at fault
+    │   │   │   ├── UserScriptImportError
+    │   │   │   ├── UserScriptFunctionNotFound
+    │   │   │   └── UserScriptInitFailed
+    │   │   ├── ResourceNotReady        replicas did not become ready in time
+    │   │   ├── GatewayRejected         Envoy refused its configuration
+    │   │   └── OperationCanceled       the operation was given up; the message says why
     │   └── ScoringError                a scoring call was answered with an error status
     ├── ServiceRequestError             no answer: connection refused, cut off, or timed out
     │   └── ServiceRequestTimeoutError
     ├── PollingTimeoutError             the operation goes on, but the caller's time is up
-    ├── DeploymentFailed                an operation ended as Failed
-    │   ├── ImageBuildFailure           the environment could not be built
-    │   ├── UserScriptError             the scoring script is at fault
-    │   │   ├── UserScriptImportError
-    │   │   ├── UserScriptFunctionNotFound
-    │   │   └── UserScriptInitFailed
-    │   ├── ResourceNotReady            replicas did not become ready in time
-    │   ├── GatewayRejected             Envoy refused its configuration
-    │   └── OperationCanceled           the operation was given up; the message says why
     └── LocalServerError                the background server on this machine
+
+Scripts written for Azure catch `HttpResponseError` around everything that a service
+may refuse: so it is the parent here too, as in azure-core.
 
 Each class has `code`, the word that ARM uses in an error body, and `status`, the
 HTTP status that goes with it: `arm.faults` turns one into the other and back, so
@@ -32,6 +35,8 @@ that an error raised in the control plane arrives in the client as itself.
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 
@@ -71,21 +76,78 @@ class UnsupportedByBackend(ValidationException):
     code = "UnsupportedByBackend"
 
 
-class ClientAuthenticationError(ModelportError):
+class HttpResponseError(ModelportError):
+    """
+    A service's error answer, or its operation's failure; itself where there is no class for it.
+
+    Attributes:
+        status_code: The HTTP status of the answer.
+        error_code: The `code` of the answer's error body; None when there was none.
+        request_id: By which the service's people find the request; None when it is not known.
+        additional_info: What the body had as `additionalInfo`: `[{"type", "info": {}}]`.
+        innererror: What it had as such.
+        response: None: nothing of the connection is kept. Azure's name, as are `reason` and `error`.
+    """
+
+    code = "HttpResponseError"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        error_code: str | None = None,
+        target: str | None = None,
+        details: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(message, target=target, details=details)
+        own = None if type(self) is HttpResponseError else self.code
+        self.status_code = status_code or self.status
+        self.error_code = error_code or own
+        self.request_id: str | None = None
+        self.additional_info: list[Any] = []
+        self.innererror: Any = None
+        self.response = None
+
+    @property
+    def reason(self) -> str:
+        """The status in words: `Not Found`."""
+        known = self.status_code in HTTPStatus._value2member_map_
+        return HTTPStatus(self.status_code).phrase if known else ""
+
+    @property
+    def error(self) -> SimpleNamespace:
+        """The error body: `code`, `message`, `target`, `details` (each one such again), `innererror`."""
+        details = [
+            SimpleNamespace(**{"code": None, "message": None, "target": None, **each})
+            for each in self.details
+            if isinstance(each, dict)
+        ]
+        return SimpleNamespace(
+            code=self.error_code,
+            message=self.message,
+            target=self.target,
+            details=details,
+            innererror=self.innererror,
+            additional_info=self.additional_info,
+        )
+
+
+class ClientAuthenticationError(HttpResponseError):
     """No credential, or one that the service does not accept."""
 
     code = "AuthenticationFailed"
     status = 401
 
 
-class ResourceNotFoundError(ModelportError):
+class ResourceNotFoundError(HttpResponseError):
     """The thing named does not exist."""
 
     code = "ResourceNotFound"
     status = 404
 
 
-class ResourceExistsError(ModelportError):
+class ResourceExistsError(HttpResponseError):
     """The resource exists already, or its state forbids what was asked."""
 
     code = "Conflict"
@@ -105,31 +167,6 @@ class ResourceModifiedError(ResourceExistsError):
     status = 412
 
 
-class HttpResponseError(ModelportError):
-    """
-    A service's error answer that has no class of its own.
-
-    Attributes:
-        status_code: The HTTP status of the answer.
-        error_code: The `code` of the answer's error body; None when there was none.
-    """
-
-    code = "HttpResponseError"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int = 500,
-        error_code: str | None = None,
-        target: str | None = None,
-        details: list[dict[str, Any]] | None = None,
-    ) -> None:
-        super().__init__(message, target=target, details=details)
-        self.status_code = status_code
-        self.error_code = error_code
-
-
 class ScoringError(HttpResponseError):
     """
     A scoring request was answered with an error status.
@@ -147,7 +184,7 @@ class ScoringError(HttpResponseError):
         self,
         message: str,
         *,
-        status_code: int = 500,
+        status_code: int | None = None,
         body: str = "",
         headers: dict[str, str] | None = None,
         deployment: str | None = None,
@@ -181,7 +218,7 @@ class PollingTimeoutError(ModelportError):
     status = 408
 
 
-class DeploymentFailed(ModelportError):
+class DeploymentFailed(HttpResponseError):
     """A long-running operation ended as Failed."""
 
     code = "DeploymentFailed"

@@ -17,8 +17,7 @@ OWN = sorted(
         for each in vars(errors).values()
         if isinstance(each, type)
         and issubclass(each, errors.ModelportError)
-        and each is not errors.ModelportError
-        and not issubclass(each, errors.HttpResponseError)
+        and each not in (errors.ModelportError, errors.HttpResponseError, errors.ScoringError)
     },
     key=lambda each: each.__name__,
 )
@@ -111,3 +110,48 @@ def test_a_fault_with_odd_values_is_still_an_error(fault):
 def test_a_success_is_handed_back(status):
     answer = Response(status, {"a": 1})
     assert faults.raise_for(answer, "GET x") is answer
+
+
+def test_an_error_of_a_service_keeps_its_status_and_code():
+    raised = errors.HttpResponseError("Too much.", status_code=413, error_code="RequestBodyTooLarge")
+    answer = over_the_wire(raised)
+    with pytest.raises(errors.HttpResponseError, match="Too much") as caught:
+        faults.raise_for(answer, "PUT x")
+    assert (answer.status, caught.value.status_code, caught.value.error_code) == (413, 413, "RequestBodyTooLarge")
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"x-ms-request-id": "1", "x-ms-correlation-request-id": "2", "x-ms-client-request-id": "3"}, "1"),
+        ({"x-ms-correlation-request-id": "2", "x-ms-client-request-id": "3"}, "2"),
+        ({"x-ms-client-request-id": "3"}, "3"),
+        ({}, None),
+    ],
+)
+def test_an_error_says_by_which_id_it_is_found(headers, said):
+    with pytest.raises(errors.HttpResponseError) as caught:
+        faults.raise_for(Response(500, None, headers), "PUT x")
+    assert caught.value.request_id == said
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"code": "X", "message": "No."}, "(X) No."),
+        ({"Code": "X", "Message": "No."}, "(X) No."),
+        ({"code": "X", "message": "No.", "details": [{"message": "No."}]}, "(X) No."),
+        ({"code": "X", "message": "No.", "details": [{"message": "Why."}, {"message": "How."}]}, "(X) No. Why. How."),
+        ({"code": "X", "message": "No.", "innererror": {"innererror": {"message": "Deep."}}}, "(X) No. Deep."),
+        ({"code": "X", "message": "No.", "details": "odd", "innererror": 5}, "(X) No."),
+    ],
+)
+def test_what_the_parts_of_an_error_say_is_told_once(fault, told):
+    assert str(faults.error_of(fault, 400, "PUT x")) == told
+
+
+def test_an_error_that_contains_itself_so_to_speak_ends():
+    fault = {"code": "X", "message": "m"}
+    for number in range(200):
+        fault = {"code": "X", "message": f"m{number}", "details": [fault, fault]}
+    assert len(str(faults.error_of(fault, 400, "PUT x"))) < 1000

@@ -1,10 +1,16 @@
 """Whether a long-running operation has ended, and how: Azure's three ways."""
 
+import base64
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelport.arm import lro
 from modelport.arm.lro import Follow, Look
 from modelport.arm.messages import Request, Response
+from modelport.errors import ValidationException
 
 URL = "https://host.test/operations/1"
 
@@ -20,7 +26,7 @@ def resource(state):
         (Response(202, None, {"LOCATION": URL}), "location", URL),
         (Response(200, resource("Updating")), "resource", "/r"),
         (Response(200, resource("Succeeded")), "done", ""),
-        (Response(200, resource("failed")), "done", ""),
+        (Response(200, resource("failed")), "resource", "/r"),
         (Response(200, {"properties": None}, {"location": URL}), "done", ""),
         (Response(204), "done", ""),
         (Response(200, []), "done", ""),
@@ -75,6 +81,8 @@ def test_a_resource_ends_with_its_provisioning_state():
         ({"Retry-After": "0"}, None),
         ({"Retry-After": "-1"}, None),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "inf"}, None),
         ({}, None),
@@ -84,6 +92,54 @@ def test_a_resource_ends_with_its_provisioning_state():
 def test_the_server_says_how_long_to_wait(way, headers, seconds):
     body = {"status": "InProgress", **resource("Updating")}
     assert lro.look(way, Response(202 if way == "location" else 200, body, headers)).delay == seconds
+
+
+def test_a_deletion_that_is_forgotten_is_followed_by_what_is_left():
+    follow = lro.start(Response(202, None, {"Location": URL}), None, "/r").without_operation()
+    assert (follow.way, follow.url) == ("gone", "/r")
+    assert lro.look("gone", Response(404)) == Look("Succeeded", ended=True)
+    assert not lro.look("gone", Response(200, resource("Deleting"))).ended
+    assert lro.look("gone", Response(200, resource("Succeeded"))) == Look("Failed", ended=True)
+
+
+def test_what_is_followed_by_nothing_else_has_no_other_way():
+    assert lro.start(Response(202, None, {"Location": URL}), None).without_operation() is None
+    assert lro.start(Response(200, resource("Updating")), "/r").without_operation() is None
+
+
+@given(
+    st.sampled_from(["operation", "location", "resource", "gone", "done"]),
+    st.tuples(*[st.text()] * 2),
+    st.tuples(*[st.none() | st.text()] * 3),
+)
+def test_a_token_says_all_that_is_needed_to_go_on(way, texts, more):
+    url, name = texts
+    follow = Follow(way, url, *more)
+    token = lro.token_of(follow, name)
+    assert lro.follow_of(token) == (follow, name)
+    assert token.isascii()
+    assert token.isprintable()
+
+
+@given(st.text() | st.binary().map(lambda said: base64.urlsafe_b64encode(said).decode()))
+def test_what_is_no_token_is_told(text):
+    with pytest.raises(ValidationException, match="no continuation token"):
+        lro.follow_of(text)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"name": "x", "way": "somehow", "url": "u", "resource": None},
+        {"name": "x", "way": "operation", "url": 5, "resource": None},
+        {"name": "x", "way": "operation", "url": "u", "resource": None, "more": "m"},
+        {"way": "operation", "url": "u", "resource": None},
+        [],
+    ],
+)
+def test_a_token_with_other_values_is_none(said):
+    with pytest.raises(ValidationException, match="no continuation token"):
+        lro.follow_of(base64.urlsafe_b64encode(json.dumps(said).encode()).decode())
 
 
 def test_nobody_waits_for_what_has_ended():

@@ -1,5 +1,9 @@
 """Waiting for what takes time."""
 
+import os
+import pty
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -11,10 +15,12 @@ from modelport.arm.ids import LOCAL_WORKSPACE
 from modelport.arm.messages import Response
 from modelport.entities import ManagedOnlineEndpoint
 from modelport.errors import (
+    DeploymentFailed,
     HttpResponseError,
     OperationCanceled,
     PollingTimeoutError,
     ResourceNotFoundError,
+    ServiceRequestError,
     UserScriptInitFailed,
 )
 from modelport.operations.poller import LROPoller, follow_operation
@@ -95,6 +101,14 @@ def test_a_resources_own_state_is_followed():
     assert _followed(service, "resource", "/subscriptions/x").result(10) == done
 
 
+def test_a_resource_that_failed_at_once_is_an_error():
+    failed = Response(201, {"properties": {"provisioningState": "Failed"}})
+    follow = lro.start(failed, "/subscriptions/x")
+    poller = LROPoller(follow_operation(Service(failed), follow, lambda document: document, "Endpoint 'x'"), "x")
+    with pytest.raises(DeploymentFailed, match="Endpoint 'x' ended as Failed"):
+        poller.result(10)
+
+
 def test_an_operation_that_was_canceled_says_so():
     service = Service(Response(200, {"status": "Canceled"}))
     poller = _followed(service, "operation")
@@ -130,6 +144,57 @@ def test_pauses_grow_when_nobody_asks_for_one():
     times = [moment for _, moment in service.asked]
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses[-1] > pauses[0]
+
+
+def test_a_service_that_is_away_for_too_long_is_given_up(caplog):
+    class Away(Service):
+        def send(self, request):
+            super().send(request)
+            raise ServiceRequestError("no answer came: Connection refused.")
+
+    service = Away(Response(200))
+    follow = lro.Follow("operation", "https://azure.example/operations/1", None)
+    run = follow_operation(service, follow, lambda document: document, "Endpoint 'x'", patience=0.3)
+    poller = LROPoller(run, "Endpoint 'x'")
+    with pytest.raises(ServiceRequestError, match="Connection refused"):
+        poller.result(20)
+    assert len(service.asked) > 3
+    assert len([each for each in caplog.records if "Asking again for up to" in each.message]) == 1
+
+
+@pytest.mark.parametrize("said", [Response(403, {"error": {"code": "X", "message": "No."}}), Response(404)])
+def test_an_answer_that_says_no_ends_it(said):
+    with pytest.raises(HttpResponseError):
+        _followed(Service(Response(200, {"status": "InProgress"}), said), "operation").result(10)
+
+
+def test_a_location_that_fails_for_good_is_believed():
+    """A 500 with an error of Azure's own is the operation's, not the connection's."""
+    failed = Response(500, {"error": {"code": "InternalServerError", "message": "The disk is full."}})
+    with pytest.raises(DeploymentFailed, match="The disk is full"):
+        _followed(Service(Response(202), failed), "location").result(10)
+
+
+def test_a_terminal_is_told_while_somebody_waits_and_nothing_is_left_on_it():
+    script = (
+        "import threading\n"
+        "from modelport.operations.poller import LROPoller\n"
+        "poller = LROPoller(lambda _: threading.Event().wait(1.3), 'Endpoint tides', show_progress=True)\n"
+        "poller.result(20)\n"
+    )
+    master, slave = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", script], stderr=slave, stdout=subprocess.PIPE, timeout=60, check=True)
+    os.close(slave)
+    shown = os.read(master, 10_000).decode()
+    os.close(master)
+    assert "\rEndpoint tides: InProgress, 1 s" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert done.stdout == b""
+
+
+def test_nothing_but_a_terminal_is_told(capfd):
+    LROPoller(lambda _: threading.Event().wait(1.1), "x", show_progress=True).result(20)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_callbacks_are_called_once_each_also_after_the_end_and_after_one_that_raises(caplog):

@@ -190,11 +190,12 @@ def test_files_come_whole_through_the_socket(home, sources, tmp_path):
     (tmp_path / "model" / "empty").write_bytes(b"")
     made = client.models.create_or_update(Model(name="moon", path=str(tmp_path / "model")))
     assert (made.name, made.version) == ("moon", "1")
-    stored = {each.name: each.read_bytes() for each in (home / "blobs").rglob("*") if each.is_file()}
-    assert stored == {each.name: each.read_bytes() for each in (tmp_path / "model").iterdir()}
+    stored = {each.name: each.read_bytes() for each in (home / "blobs" / "containers").rglob("*") if each.is_file()}
+    sent = {each.name: each.read_bytes() for each in (tmp_path / "model").iterdir()}
+    assert {name: stored[name] for name in sent} == sent
     again = client.models.create_or_update(Model(name="moon", path=str(tmp_path / "model")))
-    assert again.version == "1"
-    assert len(list((home / "blobs").iterdir())) == 1, "unchanged files were sent again"
+    assert (again.version, again.path) == ("2", made.path)
+    assert len(list((home / "blobs").rglob("empty"))) == 1, "unchanged files were sent again"
 
 
 def test_a_document_that_is_no_json_is_a_400(home):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelport.arm import versions
-from modelport.entities import OnlineDeployment
+from modelport.arm import ids, versions
+from modelport.entities import AzureMLOnlineInferencingServer, BaseEnvironment, ModelPackage, OnlineDeployment
+from modelport.entities.base import changed
 from modelport.errors import UnsupportedByBackend, ValidationException
 from modelport.operations import preflight
 from modelport.operations.base import Service, must_be, refuse_local
+from modelport.operations.packages import packaged
+from modelport.operations.plan import is_azure
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
 
+_PACKAGED = "packaged-env"
+"""What Azure's client calls the environments that it packages models into."""
+
+_SILENT = ("polling", "polling_interval")
 _CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
 
 
@@ -30,6 +37,11 @@ class OnlineDeploymentOperations:
         vscode_debug: bool = False,
         skip_script_validation: bool = False,
         local_enable_gpu: bool = False,
+        package_model: bool = False,
+        with_package: bool = False,
+        if_match: str | None = None,
+        continuation_token: str | None = None,
+        **keywords: Any,
     ) -> LROPoller[OnlineDeployment]:
         """
         Create a deployment, or change one: new replicas are started and ready before the old ones go.
@@ -40,30 +52,51 @@ class OnlineDeploymentOperations:
             vscode_debug: Debug it in VS Code; needs Docker.
             skip_script_validation: Do not look into the scoring script before it is sent.
             local_enable_gpu: Give the container GPUs; needs Docker.
+            package_model: Bake the model and what it runs in into an environment first.
+            with_package: Another name for it.
+            if_match: The `etag` of the deployment that this one was made from: nobody else's change is lost.
+            continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
+            keywords: `polling` and `polling_interval`, which Azure's client takes and which mean nothing here: the
+                service is asked often, and less often as time goes on.
 
         Raises:
+            TypeError: Another keyword.
             errors.ValidationException: Everything that is wrong with it; nothing was sent.
             errors.ResourceNotFoundError: Its endpoint does not exist.
             errors.OperationInProgress: Another operation on it has not ended.
         """
+        _refuse_strange(keywords)
         refuse_local(local)
+        if continuation_token:
+            return self._service.resume(continuation_token, OnlineDeployment)
         if vscode_debug or local_enable_gpu:
             asked = "vscode_debug" if vscode_debug else "local_enable_gpu"
             raise UnsupportedByBackend(f"{asked} needs local=True, and that the Docker backend.", target=asked)
         must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
-        preflight.check(deployment, skip_script_validation=skip_script_validation)
+        azure = is_azure(self._service)
+        packages = package_model or with_package or bool(getattr(deployment, "package_model", False))
+        if packages and not azure:
+            raise UnsupportedByBackend(
+                "package_model=True has the service bake the model into an environment, which only Azure does. Leave "
+                "it out: the deployment serves the model as it is.",
+                target="package_model",
+            )
+        preflight.check(deployment, skip_script_validation=skip_script_validation, azure=azure)
         self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
         sent = resolved(self._service, deployment)
-        return self._service.begin_put(sent, f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'")
+        if packages:
+            sent = self._packaged(sent)
+        name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
+        return self._service.begin_put(sent, name, if_match=if_match)
 
-    def get(self, name: str, endpoint_name: str, *, local: bool = False) -> OnlineDeployment:
+    def get(self, name: str, endpoint_name: str, *, local: bool | None = False) -> OnlineDeployment:
         """
         A deployment.
 
         Raises:
             errors.ResourceNotFoundError: There is none.
         """
-        refuse_local(local)
+        refuse_local(bool(local))
         return self._service.get(OnlineDeployment, f"onlineEndpoints/{endpoint_name}/deployments/{name}")
 
     def list(self, endpoint_name: str, *, local: bool = False) -> Iterator[OnlineDeployment]:
@@ -71,14 +104,24 @@ class OnlineDeploymentOperations:
         refuse_local(local)
         return self._service.list(OnlineDeployment, f"onlineEndpoints/{endpoint_name}/deployments")
 
-    def begin_delete(self, name: str, endpoint_name: str, *, local: bool = False) -> LROPoller[None]:
+    def begin_delete(
+        self, name: str, endpoint_name: str, *, local: bool | None = False, continuation_token: str | None = None
+    ) -> LROPoller[None]:
         """
         Delete a deployment. One that is not there is fine.
+
+        Args:
+            name: Which.
+            endpoint_name: Its endpoint.
+            local: This machine's Docker.
+            continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
 
         Raises:
             errors.ResourceExistsError: It has live or mirrored traffic.
         """
-        refuse_local(local)
+        refuse_local(bool(local))
+        if continuation_token:
+            return self._service.resume(continuation_token)
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}"
         title = f"Deployment '{name}' of '{endpoint_name}'"
         return self._service.begin("DELETE", place, title)
@@ -100,7 +143,9 @@ class OnlineDeploymentOperations:
             errors.ValidationException: Another container type, or fewer than one line.
         """
         refuse_local(local)
-        if container_type is not None and container_type not in _CONTAINERS:
+        if isinstance(lines, bool) or not isinstance(lines, int) or lines < 1:
+            raise ValidationException(f"lines must be a whole number of at least 1, not {lines!r}.", target="lines")
+        if container_type and container_type not in _CONTAINERS:
             raise ValidationException(
                 f"Invalid container type '{container_type}'. Supported container types are inference-server and "
                 "storage-initializer",
@@ -111,3 +156,31 @@ class OnlineDeploymentOperations:
             body["containerType"] = _CONTAINERS[container_type]
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}/getLogs"
         return str(self._service.ask("POST", place, body=body).body["content"])
+
+    def _packaged(self, deployment: OnlineDeployment) -> OnlineDeployment:
+        """
+        The deployment with an environment in place of its model, code and environment, which has all of them.
+
+        Raises:
+            errors.ValidationException: It names no model of the workspace.
+        """
+        found = ids.reference(str(deployment.model), "models", self._service.workspace)
+        if found is None:
+            message = f"package_model=True packages a model of the workspace, and '{deployment.model}' is none."
+            raise ValidationException(message, target="model")
+        wanted = ModelPackage(
+            target_environment=_PACKAGED,
+            inferencing_server=AzureMLOnlineInferencingServer(code_configuration=deployment.code_configuration),
+            base_environment_source=BaseEnvironment(type="EnvironmentAsset", resource_id=str(deployment.environment))
+            if deployment.environment
+            else None,
+        )
+        made = packaged(self._service, f"models/{found.name}/versions/{found.version}", wanted)
+        place = f"{self._service.workspace}/{ids.place(made)}"
+        return changed(deployment, environment=made.id or place, model=None, code_configuration=None)
+
+
+def _refuse_strange(keywords: Mapping[str, Any]) -> None:
+    for name in keywords:
+        if name not in _SILENT:
+            raise TypeError(f"online_deployments.begin_create_or_update() got an unexpected keyword argument '{name}'.")

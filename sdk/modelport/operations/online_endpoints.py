@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
-
-from attrs import frozen
+from math import inf
+from typing import Any, Literal, overload
 
 from modelport.arm import versions
 from modelport.entities import (
@@ -19,42 +19,33 @@ from modelport.entities import (
 )
 from modelport.entities.base import changed
 from modelport.errors import (
-    ClientAuthenticationError,
-    ResourceNotFoundError,
     ScoringError,
     ServiceRequestError,
+    ServiceRequestTimeoutError,
     ValidationException,
 )
 from modelport.operations import scoring
 from modelport.operations.base import Service, must_be, refuse_local
+from modelport.operations.doors import Door, Doors
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved_endpoint
 from modelport.schema import faces
 from modelport.schema.faces import Face
-from modelport.transports.scoring import Answer, Scorer
+from modelport.transports.rest import pooled_session
+from modelport.transports.scoring import Answer, Opened, Scorer
 
 Keys = EndpointAuthKeys | EndpointAuthToken | EndpointAadToken
-_REFUSED = frozenset({ClientAuthenticationError.status, ResourceNotFoundError.status})
-"""What the gateway says to an old key, and of an endpoint that is gone; both before a model sees anything."""
-
-_AAD_SCOPE = "https://ml.azure.com/.default"
-
-
-@frozen
-class _Door:
-    """How to call an endpoint: found once, and again when it no longer opens."""
-
-    uri: str
-    key: str
+_SPARE = 300
+"""Seconds before its end at which a Microsoft Entra token is no longer used."""
 
 
 class OnlineEndpointOperations:
     """Create, read, change, call and delete online endpoints. Threads may share it."""
 
-    def __init__(self, service: Service, credential: Any = None) -> None:
-        self._service, self._credential = service.speaking(versions.ENDPOINTS), credential
+    def __init__(self, service: Service) -> None:
+        self._service = service.speaking(versions.ENDPOINTS)
         self._scorer: Scorer | None = None
-        self._doors: dict[str, _Door] = {}
+        self._doors = Doors(self._door, self._deployments)
         self._lock = threading.Lock()
 
     def list(self, *, local: bool = False) -> Iterator[OnlineEndpoint]:
@@ -71,7 +62,7 @@ class OnlineEndpointOperations:
         """
         refuse_local(local)
         endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name}")
-        names = [each.name for each in self._service.list(OnlineDeployment, f"onlineEndpoints/{name}/deployments")]
+        names = self._deployments(name)
         return changed(endpoint, traffic={**dict.fromkeys(names, 0), **(endpoint.traffic or {})})
 
     def get_keys(self, name: str) -> Keys:
@@ -85,47 +76,120 @@ class OnlineEndpointOperations:
         endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name}")
         return self._keys(endpoint)
 
-    def begin_create_or_update(self, endpoint: OnlineEndpoint, *, local: bool = False) -> LROPoller[OnlineEndpoint]:
+    def begin_create_or_update(
+        self,
+        endpoint: OnlineEndpoint,
+        *,
+        local: bool = False,
+        if_match: str | None = None,
+        continuation_token: str | None = None,
+    ) -> LROPoller[OnlineEndpoint]:
         """
         Create an endpoint, or replace one.
 
         `traffic` and `mirror_traffic` that are None stay as they are; `{}` clears them.
+
+        Args:
+            endpoint: What is wanted, whole.
+            local: This machine's Docker.
+            if_match: The `etag` of the endpoint that this one was made from: nobody else's change is lost.
+            continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
 
         Raises:
             errors.ValidationException: It is not valid; nothing was sent.
             errors.OperationInProgress: Another operation on it has not ended.
         """
         refuse_local(local)
+        if continuation_token:
+            return self._service.resume(continuation_token, OnlineEndpoint)
         must_be(OnlineEndpoint, endpoint, "online_endpoints.begin_create_or_update()")
         endpoint.validate()
         sent = resolved_endpoint(self._service, endpoint)
-        return self._service.begin_put(sent, f"Endpoint '{endpoint.name}'")
+        return self._service.begin_put(sent, f"Endpoint '{endpoint.name}'", if_match=if_match)
 
-    def begin_delete(self, name: str, *, local: bool = False) -> LROPoller[None]:
-        """Delete an endpoint with all its deployments. One that is not there is fine."""
+    def begin_delete(
+        self, name: str | None = None, *, local: bool = False, continuation_token: str | None = None
+    ) -> LROPoller[None]:
+        """
+        Delete an endpoint with all its deployments. One that is not there is fine.
+
+        Args:
+            name: Which.
+            local: This machine's Docker.
+            continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
+
+        Raises:
+            errors.ValidationException: No name was given, which Azure's signature allows.
+        """
         refuse_local(local)
-        self._doors.pop(name.lower(), None)
+        if continuation_token:
+            return self._service.resume(continuation_token)
+        if not name:
+            raise ValidationException("begin_delete() deletes no endpoint without its name: give one.", target="name")
+        self._doors.forget(name.lower())
         return self._service.begin("DELETE", f"onlineEndpoints/{name}", f"Endpoint '{name}'")
 
     def begin_regenerate_keys(
-        self, name: str, *, key_type: Literal["primary", "secondary"] = "primary"
+        self, name: str, *, key_type: str = "primary", continuation_token: str | None = None
     ) -> LROPoller[None]:
         """
         Replace one of an endpoint's two keys; the other one goes on to open it.
 
+        Args:
+            name: Whose.
+            key_type: `primary` or `secondary`.
+            continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
+
         Raises:
             errors.ValidationException: The endpoint uses tokens, or `key_type` is neither.
         """
+        if continuation_token:
+            return self._service.resume(continuation_token)
         kind = str(key_type).lower()
         if kind not in ("primary", "secondary"):
             raise ValidationException("Key type must be 'primary' or 'secondary'.", target="key_type")
-        keys = self.get_keys(name)
+        endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name}")
+        keys = self._keys(endpoint) if endpoint.auth_mode == "key" else None
         if not isinstance(keys, EndpointAuthKeys):
             raise ValidationException(f"Endpoint '{name}' does not use keys for authentication.", target="auth_mode")
         body = {"keyType": kind.capitalize(), "keyValue": getattr(keys, f"{kind}_key")}
-        self._doors.pop(name.lower(), None)
+        self._doors.forget(name.lower())
         place = f"onlineEndpoints/{name}/regenerateKeys"
         return self._service.begin("POST", place, f"Keys of '{name}'", body=body)
+
+    @overload
+    def invoke(
+        self,
+        endpoint_name: str,
+        *,
+        request_file: str | os.PathLike[str] | None = ...,
+        deployment_name: str | None = ...,
+        input_data: Any = ...,
+        params_override: Any = ...,
+        local: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        content_type: str | None = ...,
+        files: Any = ...,
+        stream: Literal[False] = ...,
+        timeout: float | None = ...,
+    ) -> scoring.Result: ...
+
+    @overload
+    def invoke(
+        self,
+        endpoint_name: str,
+        *,
+        request_file: str | os.PathLike[str] | None = ...,
+        deployment_name: str | None = ...,
+        input_data: Any = ...,
+        params_override: Any = ...,
+        local: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        content_type: str | None = ...,
+        files: Any = ...,
+        stream: Literal[True],
+        timeout: float | None = ...,
+    ) -> scoring.Stream: ...
 
     def invoke(
         self,
@@ -134,68 +198,127 @@ class OnlineEndpointOperations:
         request_file: str | os.PathLike[str] | None = None,
         deployment_name: str | None = None,
         input_data: Any = None,
-        params_override: Any = None,  # noqa: ARG002 (Azure's signature)
+        params_override: Any = None,
         local: bool = False,
         headers: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        files: Any = None,
+        stream: bool = False,
         timeout: float | None = None,
-    ) -> scoring.Result:
+    ) -> scoring.Result | scoring.Stream:
         """
-        Send one request to an endpoint.
+        Send one request to an endpoint. Threads may do so at once.
 
         Args:
             endpoint_name: The endpoint.
-            request_file: File whose content is the body.
+            request_file: File whose content is the body; a large one is sent from the disk.
             deployment_name: The deployment that must answer; None leaves it to the traffic rules.
-            input_data: The body itself: bytes or text as they are, a data frame or anything that JSON can say.
+            input_data: The body itself: bytes or text as they are, an open binary file or an iterator of bytes piece
+                by piece, a data frame or anything that JSON can say. With `files`, the form's other fields.
             params_override: Taken for Azure's sake; it has no meaning for online endpoints.
             local: This machine's Docker.
             headers: Sent with this request only.
-            content_type: Of the body; `application/json` when nothing is said, `application/octet-stream` for bytes.
-            timeout: Seconds without a byte after which the answer is given up.
+            content_type: Of the body. By default what the file's name says, `application/octet-stream` for bytes and
+                pieces, else `application/json`.
+            files: Files of a form, as for `requests`: `{"image": open("tide.png", "rb")}`; sent as multipart/form-data.
+            stream: Return as soon as the answer begins.
+            timeout: Seconds to connect, and seconds without a byte, after which the answer is given up. By default as
+                long as an endpoint may take.
 
         Returns:
-            The answer's text, with `json()`, `status_code`, `headers`, `deployment`, `latency_ms` and `request_id`.
+            The answer's text, with `json()`, `content`, `status_code`, `headers`, `deployment`, `latency_ms` and
+            `request_id`. With `stream`, an iterator of bytes, with the same and `lines()`, to be closed.
 
         Raises:
-            errors.ValidationException: Neither or both of `request_file` and `input_data`, or an unreadable file.
+            errors.ValidationException: Not just one body, one that cannot be sent, or no such deployment.
             errors.ResourceNotFoundError: There is no such endpoint.
             errors.ScoringError: The answer was an error; it has the status and the body. It is never sent twice.
             errors.ServiceRequestError: No answer came.
         """
+        del params_override
         refuse_local(local)
-        content, kind = scoring.body(request_file, input_data, content_type)
-        said = {**(headers or {}), "Content-Type": kind}
+        body = scoring.body(request_file, input_data, content_type, files)
+        said = {"Content-Type": body.kind} if content_type or not _names_type(headers) else {}
+        said = {**(headers or {}), **said}
         if deployment_name:
-            said[scoring.DEPLOYMENT] = deployment_name
-        answer = self._post(endpoint_name.lower(), content, said, timeout)
+            said[scoring.DEPLOYMENT] = deployment_name = deployment_name.lower()
+        answer = self._call(endpoint_name.lower(), body, said, timeout, deployment_name, stream)
+        if isinstance(answer, Opened):
+            return scoring.streamed(answer, endpoint_name, deployment_name)
         return scoring.result(answer, endpoint_name, deployment_name)
 
-    def _post(self, name: str, content: bytes, headers: Mapping[str, str], timeout: float | None) -> Answer:
-        """Post by what is known of the endpoint; by what it is now when the gateway refused that."""
-        known = self._doors.get(name)
-        door = known or self._door(name)
+    def _call(
+        self,
+        name: str,
+        body: scoring.Body,
+        headers: Mapping[str, str],
+        timeout: float | None,
+        deployment: str | None,
+        stream: bool,
+    ) -> Answer | Opened:
+        """Send by what is known of the endpoint; by what it is now when the gateway refused that."""
+        if deployment:
+            self._doors.must_have(name, deployment)
+        known = self._doors.knows(name)
+        door = self._doors.door(name)
+        answer = self._send(name, door, body, headers, timeout, stream)
+        if not known or not scoring.by_gateway(answer.status, answer.headers):
+            return answer
+        if isinstance(answer, Opened):
+            answer = answer.whole()
+        now = self._doors.door(name, instead_of=door)
+        if deployment:
+            self._doors.must_have(name, deployment, look=True)
+        if now == door:
+            return answer
+        if not body.again:
+            error = scoring.refusal(answer, name, deployment)
+            raise ScoringError(
+                f"{error.message}\nIts key had been replaced. The new one is known now, but what an iterator gave "
+                "cannot be sent twice: call again with a new one.",
+                status_code=error.status_code,
+                body=error.body,
+                headers=error.headers,
+                deployment=error.deployment,
+                request_id=error.request_id,
+            )
+        return self._send(name, now, body, headers, timeout, stream)
+
+    def _send(
+        self, name: str, door: Door, body: scoring.Body, headers: Mapping[str, str], timeout: float | None, stream: bool
+    ) -> Answer | Opened:
+        said = {**headers, "Authorization": f"Bearer {door.key}"}
+        post = self._scores().open if stream else self._scores().post
         try:
-            answer = self._send(door, content, headers, timeout)
-        except ServiceRequestError:
-            self._doors.pop(name, None)
+            return post(door.uri, body.content, said, timeout)
+        except ServiceRequestTimeoutError:
             raise
-        refused = answer.status in _REFUSED and scoring.DEPLOYMENT not in answer.headers
-        return self._send(self._door(name), content, headers, timeout) if known and refused else answer
+        except ServiceRequestError:
+            self._doors.forget(name)
+            raise
 
-    def _send(self, door: _Door, content: bytes, headers: Mapping[str, str], timeout: float | None) -> Answer:
+    def _scores(self) -> Scorer:
         with self._lock:
-            self._scorer = self._scorer or Scorer()
-        return self._scorer.post(door.uri, content, {**headers, "Authorization": f"Bearer {door.key}"}, timeout)
+            if self._scorer is None:
+                self._scorer = Scorer(pooled_session(self._service.transport.options))
+            return self._scorer
 
-    def _door(self, name: str) -> _Door:
+    def _deployments(self, name: str) -> tuple[str, ...]:
+        place = f"onlineEndpoints/{name}/deployments"
+        return tuple(each.name for each in self._service.list(OnlineDeployment, place))
+
+    def _door(self, name: str) -> Door:
         endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name}")
         if not endpoint.scoring_uri:
             raise ScoringError(f"Endpoint '{name}' has no scoring URI yet: its state is {endpoint.provisioning_state}.")
         keys = self._keys(endpoint)
-        key = keys.primary_key if isinstance(keys, EndpointAuthKeys) else keys.access_token
-        door = self._doors[name] = _Door(endpoint.scoring_uri, key or "")
-        return door
+        if isinstance(keys, EndpointAuthKeys):
+            return Door(endpoint.scoring_uri, keys.primary_key or "")
+        if isinstance(keys, EndpointAuthToken):
+            until = keys.refresh_after_time_utc or keys.expiry_time_utc or inf
+        else:
+            until = (keys.expiry_time_utc or inf) - _SPARE
+        return Door(endpoint.scoring_uri, keys.access_token or "", until - time.time())
 
     def _keys(self, endpoint: OnlineEndpoint) -> Keys:
         place = f"onlineEndpoints/{endpoint.name}"
@@ -203,9 +326,9 @@ class OnlineEndpointOperations:
             return faces.load(EndpointAuthKeys, self._service.ask("POST", f"{place}/listKeys").body, Face.RECORD)
         if endpoint.auth_mode == "aml_token":
             return faces.load(EndpointAuthToken, self._service.ask("POST", f"{place}/token").body, Face.RECORD)
-        if self._credential is None:
-            raise ClientAuthenticationError(
-                f"Endpoint '{endpoint.name}' wants a Microsoft Entra token: make the MLClient with a credential."
-            )
-        token = self._credential.get_token(_AAD_SCOPE)
+        token = self._service.transport.scoring_token()
         return EndpointAadToken(access_token=token.token, expiry_time_utc=token.expires_on)
+
+
+def _names_type(headers: Mapping[str, str] | None) -> bool:
+    return any(name.lower() == "content-type" for name in headers or {})

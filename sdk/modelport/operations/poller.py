@@ -8,15 +8,26 @@ notebook can go on; what went wrong is raised by `result`.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Generic, TypeVar
 
 import tenacity
 
 from modelport.arm import faults, lro
-from modelport.arm.messages import Request
-from modelport.errors import HttpResponseError, ModelportError, OperationCanceled, PollingTimeoutError
+from modelport.arm.messages import Request, Response
+from modelport.errors import (
+    DeploymentFailed,
+    HttpResponseError,
+    ModelportError,
+    OperationCanceled,
+    PollingTimeoutError,
+    ServiceRequestError,
+    ValidationException,
+)
 from modelport.transports.base import Transport
 
 logger = logging.getLogger(__name__)
@@ -24,20 +35,32 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST, _GROWTH, _LONGEST = 0.02, 1.5, 5.0
+_PATIENCE = 120.0
+_FINE, _ABSENT, _BROKEN = 200, 404, 500
+_BUSY = frozenset({408, 429, _BROKEN, 502, 503, 504})
 
 
 class LROPoller(Generic[T]):
     """What every `begin_*` returns. Threads may share it."""
 
-    def __init__(self, follow: Callable[[LROPoller[T]], T], name: str) -> None:
+    def __init__(
+        self,
+        follow: Callable[[LROPoller[T]], T],
+        name: str,
+        *,
+        token: str | None = None,
+        show_progress: bool = False,
+    ) -> None:
         """
         Start to follow an operation.
 
         Args:
             follow: Returns the operation's result when it has ended, or raises; it reports by `_saw`.
             name: What the operation is about, for messages.
+            token: By which another process can follow it too; None when it cannot.
+            show_progress: Whether a terminal is told while somebody waits.
         """
-        self._name = name
+        self._name, self._token, self._show_progress = name, token, show_progress
         self._status = "InProgress"
         self._messages: tuple[str, ...] = ()
         self._result: T | None = None
@@ -58,15 +81,21 @@ class LROPoller(Generic[T]):
             errors.PollingTimeoutError: The time is up. The operation goes on.
             errors.ModelportError: The operation failed: the cause itself.
         """
-        if not self._ended.wait(timeout):
-            raise PollingTimeoutError(f"{self._name}: not ended within {timeout:g} s. It goes on; wait again.")
+        self.wait(timeout)
+        if not self._ended.is_set():
+            resume = " Or resume it elsewhere: begin_…(…, continuation_token=poller.continuation_token())."
+            message = f"{self._name}: not ended within {timeout:g} s. It goes on: wait again by result()."
+            raise PollingTimeoutError(message + (resume if self._token else ""))
         if self._error:
             raise self._error
         return self._result  # type: ignore[return-value]
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the end, or for `timeout` seconds, whatever comes of it."""
-        self._ended.wait(timeout)
+        if self._show_progress and sys.stderr.isatty():
+            self._wait_aloud(timeout)
+        else:
+            self._ended.wait(timeout)
 
     def done(self) -> bool:
         """Whether the operation has ended."""
@@ -75,6 +104,19 @@ class LROPoller(Generic[T]):
     def status(self) -> str:
         """`InProgress`, `Succeeded`, `Failed` or `Canceled`."""
         return self._status
+
+    def continuation_token(self) -> str:
+        """
+        A text by which another process can follow the operation: `begin_…(…, continuation_token=text)`.
+
+        It is safe to store: it names the operation and has no key.
+
+        Raises:
+            errors.ValidationException: The operation had ended when it began, and there is nothing to follow.
+        """
+        if self._token is None:
+            raise ValidationException(f"{self._name}: it has ended, there is nothing to resume.", target="poller")
+        return self._token
 
     def messages(self) -> tuple[str, ...]:
         """What the operation said on its way: what is recorded but not acted on, what stands in for what."""
@@ -100,6 +142,21 @@ class LROPoller(Generic[T]):
                 logger.warning("%s: %s", self._name, message.removeprefix("Warning: "))
         self._messages = look.messages or self._messages
 
+    def _wait_aloud(self, timeout: float | None) -> None:
+        """Wait, and keep one line of the terminal up to date."""
+        began, left = time.monotonic(), inf if timeout is None else timeout
+        try:
+            while not self._ended.wait(min(1.0, left)):
+                seconds = time.monotonic() - began
+                sys.stderr.write(f"\r{self._name}: {self._status}, {seconds:.0f} s\x1b[K")
+                sys.stderr.flush()
+                left = inf if timeout is None else timeout - seconds
+                if left <= 0:
+                    return
+        finally:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
     def _drive(self, follow: Callable[[LROPoller[T]], T]) -> None:
         try:
             self._result = follow(self)
@@ -122,7 +179,13 @@ class LROPoller(Generic[T]):
 
 
 def follow_operation(
-    transport: Transport, follow: lro.Follow, made: Callable[[Any], T], name: str
+    transport: Transport,
+    follow: lro.Follow,
+    made: Callable[[Any], T],
+    name: str,
+    *,
+    document: Any = None,
+    patience: float = _PATIENCE,
 ) -> Callable[[LROPoller[T]], T]:
     """
     What a poller needs to follow an operation of a service.
@@ -132,45 +195,108 @@ def follow_operation(
         follow: What the first answer said.
         made: Makes the result from the resource's document; gets None when there is none.
         name: What the operation is about.
+        document: The resource as the first answer had it, which is the result when nothing is left to do.
+        patience: Seconds without a usable answer after which the operation is given up.
     """
-
-    def run(poller: LROPoller[T]) -> T:
-        if follow.way != "done":
-            _poll(transport, follow, poller, name)
-        if follow.resource is None:
-            return made(None)
-        answer = transport.send(Request("GET", follow.resource))
-        return made(faults.raise_for(answer, f"GET {follow.resource}").body)
-
-    return run
+    return lambda poller: made(_Watch(transport, follow, poller, name, patience).result(document))
 
 
-def _poll(transport: Transport, follow: lro.Follow, poller: LROPoller[Any], name: str) -> None:
-    """
-    Ask until the operation has ended.
+class _Watch:
+    """Looks at one operation until it has ended. Answers that do not come, or say nothing, end nothing."""
 
-    Raises:
-        errors.ModelportError: Why it failed.
-    """
-    growing = tenacity.wait_exponential(multiplier=_FIRST, exp_base=_GROWTH, max=_LONGEST)
+    def __init__(
+        self, transport: Transport, follow: lro.Follow, poller: LROPoller[Any], name: str, patience: float
+    ) -> None:
+        self._transport, self._follow, self._poller, self._name = transport, follow, poller, name
+        self._patience = patience
+        self._missing_since: float | None = None
+        self._document: Any = None
 
-    def ask() -> lro.Look:
-        answer = transport.send(Request("GET", follow.url))
-        if follow.way != "location":
-            faults.raise_for(answer, f"GET {follow.url}")
-        seen = lro.look(follow.way, answer)
-        poller._saw(seen)  # noqa: SLF001 (the poller's own other half)
+    def result(self, document: Any) -> Any:
+        """
+        The resource's document in the end; None when there is none.
+
+        Raises:
+            errors.ModelportError: Why it failed.
+        """
+        if self._follow.way != "done":
+            last = _repeated(self._look)
+            if last.status.lower() != "succeeded":
+                raise _failure(last, self._name)
+        if self._follow.resource is None:
+            return None
+        known = document if self._follow.way == "done" else self._document
+        if known is None:
+            _repeated(self._fetch)
+        return self._document if known is None else known
+
+    def _look(self) -> lro.Look:
+        way, url = self._follow.way, self._follow.url
+        answer = self._asked(url)
+        if isinstance(answer, lro.Look):
+            return answer
+        if answer.status == _ABSENT and way in ("operation", "location"):
+            # Operations are forgotten some time after their end; what they made is not.
+            following = self._follow.without_operation()
+            if following:
+                self._follow = following
+                return lro.Look("InProgress", ended=False, delay=_FIRST)
+        if not (way == "location" or (way == "gone" and answer.status == _ABSENT)):
+            faults.raise_for(answer, f"GET {url}")
+        seen = lro.look(way, answer)
+        self._poller._saw(seen)  # noqa: SLF001 (the poller's own other half)
+        if way == "resource" and seen.ended:
+            self._document = answer.body
         return seen
+
+    def _fetch(self) -> lro.Look:
+        assert self._follow.resource
+        answer = self._asked(self._follow.resource)
+        if isinstance(answer, lro.Look):
+            return answer
+        self._document = faults.raise_for(answer, f"GET {self._follow.resource}").body
+        return lro.Look("Succeeded", ended=True)
+
+    def _asked(self, url: str) -> Response | lro.Look:
+        """The answer; a look that goes on when there is none to speak of."""
+        # As azure-core polls: with the id of the request that began it.
+        headers = {"accept": "*/*"}
+        if self._follow.request_id:
+            headers["x-ms-client-request-id"] = self._follow.request_id
+        try:
+            answer = self._transport.send(Request("GET", url, headers=headers))
+        except ServiceRequestError as error:
+            return self._missed(error, None)
+        said = isinstance(answer.body, Mapping)
+        failed = self._follow.way == "location" and said and answer.status == _BROKEN
+        if (answer.status in _BUSY and not failed) or (answer.status == _FINE and not said and self._must_say()):
+            told = faults.error_of(answer.body, answer.status, f"GET {url}")
+            return self._missed(told, lro.delay(answer.headers))
+        self._missing_since = None
+        return answer
+
+    def _must_say(self) -> bool:
+        return self._follow.way in ("operation", "resource")
+
+    def _missed(self, error: ModelportError, delay: float | None) -> lro.Look:
+        now = time.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+            logger.warning("%s: %s Asking again for up to %.0f s.", self._name, error.message, self._patience)
+        if now - self._missing_since >= self._patience:
+            raise error
+        return lro.Look("InProgress", ended=False, delay=delay)
+
+
+def _repeated(look: Callable[[], lro.Look]) -> lro.Look:
+    """The look that finds an end; between two the server's pause, else one that grows."""
+    growing = tenacity.wait_exponential(multiplier=_FIRST, exp_base=_GROWTH, max=_LONGEST)
 
     def pause(state: tenacity.RetryCallState) -> float:
         seen = state.outcome.result() if state.outcome else None
-        grown = growing(state)
-        return min(grown, seen.delay) if seen and seen.delay else grown
+        return (seen and seen.delay) or growing(state)
 
-    retrying = tenacity.Retrying(retry=tenacity.retry_if_result(lambda seen: not seen.ended), wait=pause)
-    last = retrying(ask)
-    if last.status.lower() != "succeeded":
-        raise _failure(last, name)
+    return tenacity.Retrying(retry=tenacity.retry_if_result(lambda seen: not seen.ended), wait=pause)(look)
 
 
 def _failure(last: lro.Look, name: str) -> ModelportError:
@@ -178,6 +304,10 @@ def _failure(last: lro.Look, name: str) -> ModelportError:
         message = (last.error or {}).get("message") or f"{name} was canceled."
         return OperationCanceled(message)
     error = faults.error_of(last.error, 0, name)
-    if isinstance(error, HttpResponseError) and not last.error:
-        return HttpResponseError(f"{name} ended as {last.status}, and the service did not say why.")
-    return error
+    if type(error) is not HttpResponseError:
+        return error
+    if not last.error:
+        return DeploymentFailed(f"{name} ended as {last.status}, and the service did not say why.")
+    failed = DeploymentFailed(error.message, error_code=error.error_code, target=error.target, details=error.details)
+    failed.innererror, failed.additional_info = error.innererror, error.additional_info
+    return failed

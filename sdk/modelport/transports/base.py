@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelport.arm.ids import WorkspaceId
 from modelport.arm.messages import Request, Response
+from modelport.transports.options import Options
 
 
 class Transport(Protocol):
     """What every transport does. All methods may be called from any thread."""
 
     workspace: WorkspaceId
+    options: Options
+    """How the client connects, to what is not the control plane too."""
 
     def send(self, request: Request) -> Response:
         """
@@ -19,6 +22,14 @@ class Transport(Protocol):
 
         Raises:
             errors.ServiceRequestError: No answer came.
+        """
+
+    def scoring_token(self) -> Any:
+        """
+        A token for endpoints whose `auth_mode` is `aad_token`, with `token` and `expires_on`.
+
+        Raises:
+            errors.ClientAuthenticationError: There is none to be had.
         """
 
     def close(self) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import evolve
@@ -13,11 +11,10 @@ from modelport.arm.ids import LOCAL_WORKSPACE, WorkspaceId
 from modelport.arm.messages import Request, Response
 from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError, ValidationException
 from modelport.transports import launch
-from modelport.transports.rest import RestTransport, TokenCredential
-
-_AZURE = "https://management.azure.com"
-_SPARE = 120
-"""Seconds before its end at which a token is no longer used."""
+from modelport.transports.clouds import Cloud
+from modelport.transports.options import Options
+from modelport.transports.rest import RestTransport
+from modelport.transports.tokens import Entra, Fixed, Policy, TokenCredential
 
 
 def local(home: Path | None, backend: str) -> RestTransport:
@@ -30,7 +27,7 @@ def local(home: Path | None, backend: str) -> RestTransport:
     return _Background(launch.find_or_start((home or launch.home_folder()).expanduser().resolve(), backend))
 
 
-def server(url: str, token: str) -> RestTransport:
+def server(url: str, token: str, options: Options | None = None) -> RestTransport:
     """
     To a Modelport server.
 
@@ -39,19 +36,35 @@ def server(url: str, token: str) -> RestTransport:
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValidationException(f"'{url}' is not an http or https URL.", target="url")
-    return RestTransport(url, LOCAL_WORKSPACE, lambda: token)
+    return RestTransport(url, LOCAL_WORKSPACE, Fixed(lambda: token), options or Options())
 
 
-def azure(credential: TokenCredential, subscription: str, group: str, workspace: str) -> RestTransport:
-    """To Azure's public cloud."""
-    return RestTransport(_AZURE, WorkspaceId(subscription, group, workspace), _Token(credential, f"{_AZURE}/.default"))
+def azure(
+    credential: TokenCredential | None,
+    workspace: tuple[str, str, str],
+    cloud: Cloud | None = None,
+    options: Options | None = None,
+) -> RestTransport:
+    """
+    To Azure.
+
+    Args:
+        credential: Whose tokens; None is azure-identity's `DefaultAzureCredential`.
+        workspace: Its subscription, its resource group and its name.
+        cloud: Which cloud; the public one when it is None.
+        options: How to connect.
+    """
+    cloud, options = cloud or Cloud(), options or Options()
+    tokens = Entra(credential, cloud)
+    signer = Policy(options.authentication_policy, tokens) if options.authentication_policy else tokens
+    return RestTransport(cloud.base_url, WorkspaceId(*workspace), signer, options, also=(cloud.resource_manager,))
 
 
 class _Background(RestTransport):
     """To the background server, which may be another one, at another address, by the next request."""
 
     def __init__(self, server: launch.Server) -> None:
-        super().__init__(server.url, LOCAL_WORKSPACE, lambda: server.token)
+        super().__init__(server.url, LOCAL_WORKSPACE, Fixed(lambda: server.token), Options())
         self._home = server.home
 
     def _send(self, request: Request) -> Response:
@@ -71,17 +84,3 @@ class _Background(RestTransport):
         """URLs that an earlier server gave out are the present one's."""
         here = urlsplit(request.path)._replace(scheme="", netloc="")
         return super()._addressed(evolve(request, path=here.geturl()))
-
-
-class _Token:
-    """A credential's token, asked for again when it nears its end."""
-
-    def __init__(self, credential: TokenCredential, scope: str) -> None:
-        self._credential, self._scope = credential, scope
-        self._known: Any = None
-
-    def __call__(self) -> str:
-        known = self._known
-        if known is None or known.expires_on - _SPARE < time.time():
-            known = self._known = self._credential.get_token(self._scope)
-        return str(known.token)

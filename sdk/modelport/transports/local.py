@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from attrs import evolve
 
 from modelport.arm import ids
 from modelport.arm.messages import Request, Response
+from modelport.controlplane.storage import extent
 from modelport.controlplane.workspace import LocalWorkspace
+from modelport.errors import ClientAuthenticationError
+from modelport.transports.options import Options
 
 BASE_URL = "local://modelport"
 """What URLs that the control plane gives out start with."""
@@ -31,7 +35,7 @@ class LocalTransport:
         Raises:
             errors.LocalServerError: It cannot be opened.
         """
-        self.workspace = ids.LOCAL_WORKSPACE
+        self.workspace, self.options = ids.LOCAL_WORKSPACE, Options()
         self.opened = LocalWorkspace(folder, backend=backend, environments=environments)
 
     def send(self, request: Request) -> Response:
@@ -41,8 +45,22 @@ class LocalTransport:
         body = json.loads(json.dumps(request.body))
         asked = evolve(request, path=split.path, query=query, body=body, base_url=BASE_URL)
         answer = self.opened.app.handle(asked)
-        return evolve(answer, body=json.loads(json.dumps(answer.body)))
+        return evolve(answer, body=json.loads(json.dumps(answer.body)), content=_content(answer))
+
+    def scoring_token(self) -> Any:
+        """None of Microsoft Entra's."""
+        raise ClientAuthenticationError("A Microsoft Entra token is wanted: make the MLClient with a credential.")
 
     def close(self, *, stop: bool = True) -> None:
         """End the workspace's processes; `stop=False` leaves them running, as a server that dies does."""
         self.opened.close(stop=stop)
+
+
+def _content(answer: Response) -> bytes | Path | None:
+    """A file as it is, or the bytes of the range of it that was asked for."""
+    if answer.status != 206 or not isinstance(answer.content, Path):
+        return answer.content
+    first, size = extent(answer.content, answer)
+    with answer.content.open("rb") as file:
+        file.seek(first)
+        return file.read(size)
