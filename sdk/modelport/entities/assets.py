@@ -8,7 +8,7 @@ import attrs
 from attrs.validators import in_
 
 from modelport.entities.base import Entity, Problem, field, path_text
-from modelport.entities.settings import InferenceConfig
+from modelport.entities.settings import InferenceConfig, Route
 from modelport.entities.words import Choice, CondaSpec, Path, Texts, Version, Wrapped
 
 _SYSTEMS = Choice({"linux": "linux", "windows": "windows"})
@@ -35,8 +35,11 @@ class Artifact(Entity):
     is_anonymous: bool = field(False, file=False, show=False)
     """Whether it was made for one deployment only."""
 
-    is_archived: bool = field(False, file=False, show=False)
+    is_archived: bool | None = field(False, file=False, show=False)
     """Whether lists leave it out."""
+
+    datastore: str | None = field(wire=None, eq=False, show=False)
+    """The datastore that its files are put in; None is the workspace's own, `workspaceblobstore`."""
 
     id: str | None = field(wire="/id", owned=True, file=False, eq=False)
     """ARM id."""
@@ -62,6 +65,29 @@ class Artifact(Entity):
                 )
         if self.version is not None and self.name is None:
             yield Problem("name", "If version is specified, name must be specified also.")
+
+
+def _inference(said: Any) -> Any:
+    """Azure's SDK takes it as a mapping, `{"scoring_route": {"port", "path"}, …}`."""
+    if not isinstance(said, dict):
+        return said
+    return InferenceConfig(**{name: Route(**each) if isinstance(each, dict) else each for name, each in said.items()})
+
+
+def _template(said: Any) -> Any:
+    return DeploymentTemplateReference(**said) if isinstance(said, dict) else said
+
+
+def _templates(said: Any) -> Any:
+    return [_template(each) for each in said]
+
+
+@attrs.define(kw_only=True)
+class DeploymentTemplateReference(Entity):
+    """A deployment template, by its id."""
+
+    asset_id: str | None = field()
+    """`azureml://registries/{registry}/deploymentTemplates/{name}/versions/{version}`."""
 
 
 @attrs.define(kw_only=True)
@@ -90,6 +116,18 @@ class Model(Artifact):
     stage: str | None = field()
     """Free text such as `Production`."""
 
+    default_deployment_template: DeploymentTemplateReference | None = field(convert=_template)
+    """How it is deployed when nothing else is said."""
+
+    allowed_deployment_templates: list[DeploymentTemplateReference] | None = field(convert=_templates)
+    """The ways in which it may be deployed."""
+
+    job_name: str | None = field(file=False)
+    """The job that trained it."""
+
+    utc_time_created: str | None = field(wire=None, file=False, eq=False, show=False)
+    """When it was made, as Azure's class has it; `system_data` is what the service says."""
+
     def check(self) -> Iterator[Problem]:
         """A model is its files."""
         yield from Artifact.check(self)
@@ -101,7 +139,7 @@ class Model(Artifact):
 class BuildContext(Entity):
     """A folder with a Dockerfile, from which an image is built."""
 
-    dockerfile_path: str | None = field("Dockerfile")
+    dockerfile_path: str | None = field(service="Dockerfile")
     """Path of the Dockerfile in the folder."""
 
     path: Path | None = field(wire="contextUri", required=True, convert=path_text)
@@ -129,7 +167,7 @@ class Environment(Artifact):
     properties: dict[str, Any] | None = field()
     """Labels that Azure never lets one remove."""
 
-    inference_config: InferenceConfig | None = field()
+    inference_config: InferenceConfig | None = field(convert=_inference)
     """Ports and routes of a container that brings its own server."""
 
     os_type: Annotated[str, _SYSTEMS] | None = field(convert=_SYSTEMS.python)
@@ -174,3 +212,6 @@ class Code(Artifact):
 
     properties: dict[str, Any] | None = field()
     """`hash_sha256` and `hash_version` of its content."""
+
+    is_archived: bool | None = field(file=False, show=False)
+    """Whether lists leave it out. Azure's SDK does not say it of code."""

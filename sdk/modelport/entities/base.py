@@ -259,6 +259,7 @@ class Entity:
     """Wire fields that this version does not know. They are sent back as they came."""
 
     _etag: str | None = attrs.field(default=None, init=False, repr=False, eq=False)
+    """The `ETag` header that it came with."""
 
     @classmethod
     def __attrs_init_subclass__(cls) -> None:

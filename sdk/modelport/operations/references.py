@@ -1,19 +1,22 @@
 """
 What a deployment refers to, made into ids: the last step before it is sent.
 
-Assets that stand inline are registered first. Files are sent once: an asset that was
-given no name gets the hash of its content as its name, and is looked up before.
+Assets that stand inline are registered first, in the order and by the requests of
+Azure's SDK. Files are sent once: where they are put is named by their content.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modelport.arm import ids
+from modelport.arm import faults, ids
 from modelport.entities import (
+    BuildContext,
     Code,
     CodeConfiguration,
     Data,
@@ -26,14 +29,26 @@ from modelport.entities import (
 )
 from modelport.entities.assets import ANONYMOUS_ENVIRONMENT
 from modelport.entities.base import Entity, changed
-from modelport.errors import ResourceNotFoundError, ValidationException
+from modelport.errors import HttpResponseError, ResourceExistsError, ResourceNotFoundError, ValidationException
 from modelport.operations.base import Service
-from modelport.schema import files
+from modelport.schema import faces, files
+from modelport.schema.faces import Face
 from modelport.schema.fields import is_uri
-from modelport.transports import uploads
+from modelport.transports import storage, uploads
+from modelport.transports.sources import Source, source
 
 _E = TypeVar("_E", bound=Entity)
-_A = TypeVar("_A", Model, Environment)
+_A = TypeVar("_A", Model, Environment, Data)
+
+DATASTORE = "workspaceblobstore"
+"""Where files are put when no other datastore is named."""
+
+_CODES = uuid.UUID("6d6f6465-6c70-5f72-8074-636f64650000")
+_LEFT_OUT_OF_CODE = ("__pycache__", ".git")
+_HASH_VERSION = 202208
+_TRIES = 5
+STORED = re.compile(r"azureml://(?:.+/)?datastores/(?P<store>[^/]+)/paths/(?P<path>.+)", re.IGNORECASE)
+"""The URI of files in a datastore."""
 
 
 def resolved(service: Service, deployment: OnlineDeployment) -> OnlineDeployment:
@@ -41,7 +56,7 @@ def resolved(service: Service, deployment: OnlineDeployment) -> OnlineDeployment
     configuration = deployment.code_configuration
     return changed(
         deployment,
-        code_configuration=_code(service, configuration) if configuration else None,
+        code_configuration=registered_code(service, configuration) if configuration else None,
         environment=_id(service, Environment, deployment.environment),
         model=_id(service, Model, deployment.model),
         data_collector=_collector(service, deployment),
@@ -64,31 +79,67 @@ def registered_model(service: Service, model: Model) -> Model:
     The model as a version in the workspace; its files are sent when they are not there yet.
 
     Raises:
-        errors.ValidationException: It has no path, or the path does not exist.
-        errors.ResourceExistsError: The version exists with other files.
+        errors.ValidationException: It has no path, the path has no files, or the version exists with other files.
     """
     model.validate()
     assert model.path
-    if is_uri(model.path):
-        said = model if model.name else changed(model, name=_digest(model.path), version="1", is_anonymous=True)
-        return service.put(changed(_versioned(service, said), path=_full(service, model.path)))
-    path = _existing(Path(model.path), "model")
-    mark = uploads.content_hash(path) + f"-{path.name}"
-    if model.name is None:
-        # Equal files under another name are another model: the name is a part of the path that scripts open.
-        name = _digest(f"{mark}-{model.type}")
-        there = _there(service, Model, f"models/{name}/versions/1")
-        if there:
-            return there
+    local = None if is_uri(model.path) else source(_existing(model.path, "model"))
+    digest = local.object_hash() if local else ""
+    where = f"{uploads.PLACE}/{digest}/{local.name}" if local else ""
+    anonymous = model.name is None
+    name = model.name or _digest(digest or model.path)
+    newest = latest(service, Model, f"models/{name}")
+    if anonymous:
+        if newest and (_is_elsewhere(newest, where) or newest.type not in (None, model.type)):
+            # Azure's name for it says nothing of the folder's name, which is a part of the path that scripts open.
+            name = _digest(f"{digest}-{where.rpartition('/')[2]}-{model.type}")
         model = changed(model, name=name, version="1", is_anonymous=True)
-    else:
-        model, there = _with_mark(service, model, mark)
-        if there:  # with the same files; what it is called and said to be may be new
-            same = changed(model, version=there.version, path=there.path)
-            return service.put(changed(same, properties={**model.properties, "hash_sha256": mark}))
-    under = "" if path.is_file() else path.name
-    uri = uploads.upload(service.transport, ids.place(model), path, under=under)
-    return service.put(changed(model, path=uri, properties={**model.properties, "hash_sha256": mark}))
+    elif newest and model.version == newest.version and _is_elsewhere(newest, where):
+        raise _other_files(model)
+
+    def put(model: Model) -> Model:
+        path = _sent(service, local, digest, model) if local else str(model.path)
+        try:
+            return service.put(changed(model, path=_long(service, path)))
+        except HttpResponseError as error:
+            # What Azure says of a version that exists with other files is a plain 400.
+            if "paths cannot be updated" in error.message:
+                raise ResourceExistsError(error.message, target="version") from error
+            raise
+
+    try:
+        return _numbered(service, model, "models", put)
+    except ResourceExistsError as error:
+        if model.version is None:
+            raise
+        raise _other_files(model) from error
+
+
+def registered_data(service: Service, data: Data) -> Data:
+    """
+    The data asset as a version in the workspace; local files are sent when they are not there yet.
+
+    Raises:
+        errors.ValidationException: It has no path, or one that is not what its type says.
+    """
+    data.validate()
+    if data.path is None:
+        raise ValidationException(f"Data {data.name or '(anonymous)'!r} has no path: name its file or folder.")
+    path = str(data.path)
+    local = None if is_uri(path) else source(_existing(path, "data"))
+    if local and local.is_file != (data.type == "uri_file"):
+        what = "file" if local.is_file else "folder"
+        raise ValidationException(
+            f"Data {data.name or '(anonymous)'!r} is of type {data.type}, and '{path}' is a {what}. Give it the type "
+            f"{'uri_file' if local.is_file else 'uri_folder'}, or another path.",
+            target="path",
+        )
+    digest = local.object_hash() if local else ""
+    if data.name is None:
+        data = changed(data, name=_digest(digest or path), version="1", is_anonymous=True)
+    if local:
+        path = _sent(service, local, digest, data)
+    return _numbered(service, changed(data, path=path), "data", service.put)
 
 
 def registered_environment(service: Service, environment: Environment) -> Environment:
@@ -96,52 +147,79 @@ def registered_environment(service: Service, environment: Environment) -> Enviro
     The environment as a version in the workspace; unchanged content keeps its version.
 
     Raises:
-        errors.ValidationException: It is not valid, or its conda file cannot be read.
+        errors.ValidationException: It is not valid, or a file of it cannot be read.
         errors.ResourceExistsError: The version exists with other content.
     """
     environment.validate()
     if isinstance(environment.conda_file, str):
         environment = changed(environment, conda_file=files.read_mapping(environment.conda_file))
+    build = environment.build
+    said = build.path if build and build.path and not is_uri(build.path) else None
+    local = source(_existing(said, "build context")) if said else None
+    digest = local.object_hash() if local else ""
+
+    def put(environment: Environment) -> Environment:
+        if local and environment.build:
+            path = _sent(service, local, digest, environment, uri=True)
+            environment = changed(environment, build=changed(environment.build, path=f"{path}/"))
+        return service.put(environment)
+
     if environment.name is None:
-        content = json.dumps(files.write(environment, None), sort_keys=True)
-        version = _digest(content)
-        there = _there(service, Environment, f"environments/{ANONYMOUS_ENVIRONMENT}/versions/{version}")
-        anonymous = changed(environment, name=ANONYMOUS_ENVIRONMENT, version=version, is_anonymous=True)
-        return there or service.put(anonymous)
-    if environment.version is None:
-        latest = _latest(service, Environment, f"environments/{environment.name}")
-        if latest and all(
-            getattr(latest, name) == getattr(environment, name)
-            for name in ("image", "build", "conda_file", "inference_config", "os_type")
-        ):
-            environment = changed(environment, version=latest.version)
-    return service.put(_versioned(service, environment))
+        version = _anonymous_version(environment, digest)
+        return put(changed(environment, name=ANONYMOUS_ENVIRONMENT, version=version, is_anonymous=True))
+
+    def unchanged(newest: Environment) -> bool:
+        where = f"/{uploads.PLACE}/{digest}/{local.name}/" if local else None
+        return _content(newest) == _content(environment) and _same_context(newest.build, build, where)
+
+    return _numbered(service, environment, "environments", put, unchanged)
 
 
-def _code(service: Service, configuration: CodeConfiguration) -> CodeConfiguration:
+def registered_code(service: Service, configuration: CodeConfiguration) -> CodeConfiguration:
+    """
+    The configuration with the id of its code, which is sent when the workspace does not have it.
+
+    Azure's SDK gives code a new name each time, and so sends it each time. Here the hash makes the name.
+    """
     said = configuration.code
     if said is None:
         return configuration
     if is_uri(said):
         return changed(configuration, code=_looked_up(service, said, "codes"))
-    folder = _existing(Path(said), "code folder")
-    name = uploads.content_hash(folder)
+    folder = source(_existing(said, "code folder"), leave_out=_LEFT_OUT_OF_CODE)
+    digest = folder.content_hash()
+    name = str(uuid.uuid5(_CODES, digest))
+    query = {"hash": digest, "hashVersion": str(_HASH_VERSION)}
+    there = service.ask("GET", f"codes/{name}/versions", query=query).body.get("value")
+    if there:
+        return changed(configuration, code=str(there[0]["id"]))
     place = f"codes/{name}/versions/1"
-    there = _there(service, Code, place)
-    if there is None:
-        uri = uploads.upload(service.transport, place, folder)
-        marks = {"hash_sha256": name, "hash_version": "202208"}
-        service.put(Code(name=name, version="1", path=uri, is_anonymous=True, properties=marks))
+    container, uri = storage.of_pending_upload(service.transport, place)
+    where = uploads.upload(container, folder, asset=name, version="1", show_progress=service.show_progress)
+    marks = {"hash_sha256": digest, "hash_version": _HASH_VERSION}
+    path = uri if folder.is_file else f"{uri}/{where}"
+    service.put(Code(name=name, version="1", path=path, is_anonymous=True, properties=marks))
     return changed(configuration, code=f"{service.workspace}/{place}")
+
+
+def environment_id(service: Service, said: str | Environment) -> str:
+    """The ARM id of an environment that is named, or that is registered now."""
+    found = _id(service, Environment, said)
+    assert found
+    return found
+
+
+def latest(service: Service, kind: type[_E], container: str) -> _E | None:
+    """The version that was made last; None when there is none."""
+    query = {"$orderBy": "createdtime desc", "$top": "1"}
+    return next(service.list(kind, f"{container}/versions", query), None)
 
 
 def _id(service: Service, kind: type[Model | Environment], said: Any) -> str | None:
     if isinstance(said, Model):
-        said = registered_model(service, said)
-        return f"{service.workspace}/{ids.place(said)}"
+        said = said.id or f"{service.workspace}/{ids.place(registered_model(service, said))}"
     if isinstance(said, Environment):
-        said = registered_environment(service, said)
-        return f"{service.workspace}/{ids.place(said)}"
+        said = said.id or f"{service.workspace}/{ids.place(registered_environment(service, said))}"
     assert kind.place
     return None if said is None else _looked_up(service, said, kind.place.partition("/")[0])
 
@@ -153,12 +231,20 @@ def _looked_up(service: Service, said: str, kind: str) -> str:
     version = found.version
     if found.label:
         classes: dict[str, type[Model | Environment]] = {"models": Model, "environments": Environment}
-        newest = _latest(service, classes[kind], f"{kind}/{found.name}") if kind in classes else None
+        newest = latest(service, classes[kind], f"{kind}/{found.name}") if kind in classes else None
         if newest is None or found.label != "latest":
-            message = f"Asset {found.name} with version label {found.label} does not exist in workspace."
-            raise ResourceNotFoundError(message, target=kind)
+            raise no_label(service, found.name, found.label)
         version = newest.version
     return f"{service.workspace}/{kind}/{found.name}/versions/{version}"
+
+
+def no_label(service: Service, name: str, label: str) -> ValidationException:
+    """What is raised for a label that names no version, in Azure's words."""
+    if label == "latest":
+        said = f"Asset {name} does not exist in workspace {service.workspace.name}."
+    else:
+        said = f"Asset {name} with version label {label} does not exist in workspace."
+    return ValidationException(said, target="label")
 
 
 def _collector(service: Service, deployment: OnlineDeployment) -> DataCollector | None:
@@ -181,61 +267,129 @@ def _collector(service: Service, deployment: OnlineDeployment) -> DataCollector 
 def _data_asset(service: Service, data: DataAsset, deployment: OnlineDeployment, collection: str) -> str:
     where = f"modelDataCollector/{deployment.endpoint_name}/{deployment.name}/{collection}"
     name = data.name or f"{deployment.endpoint_name}-{deployment.name}-{collection}"
-    path = data.path or f"azureml://datastores/workspaceblobstore/paths/{where}"
+    path = data.path or f"azureml://datastores/{DATASTORE}/paths/{where}"
     asset = Data(name=name, version=data.version or "1", path=path)
     service.put(asset)
     return f"{service.workspace}/{ids.place(asset)}"
 
 
-def _with_mark(service: Service, model: Model, mark: str) -> tuple[Model, Model | None]:
-    """The model with its version, and the same model when the workspace has it with the same files."""
-    if model.version is None:
-        newest = _latest(service, Model, f"models/{model.name}")
-        if newest and newest.properties.get("hash_sha256") == mark and newest.type == model.type:
-            return model, newest
-        model = _versioned(service, model)
-    there = _there(service, Model, ids.place(model))
-    if there and there.properties.get("hash_sha256") != mark:
-        raise ValidationException(
-            f"Model '{model.name}' has a version '{model.version}' with other files, and versions never change. "
-            "Choose another version, or leave it out to get the next one.",
-            target="version",
-        )
-    return model, there
+def _sent(service: Service, local: Source, digest: str, asset: _A, *, uri: bool = False) -> str:
+    """Send files to the asset's datastore; returns their path there, as a URI of the datastore or of the storage."""
+    store = (asset.datastore or DATASTORE).removeprefix("azureml:").rpartition("/")[2]
+    container = storage.of_datastore(service.transport, store)
+    where = uploads.upload(
+        container,
+        local,
+        f"{uploads.PLACE}/{digest}",
+        asset=str(asset.name),
+        version=str(asset.version),
+        show_progress=service.show_progress,
+    )
+    return f"{container.url}/{where}" if uri else f"azureml://datastores/{store}/paths/{where}"
 
 
-def _versioned(service: Service, asset: _A) -> _A:
-    """The asset with the version that comes next, when it was given none."""
+def _numbered(
+    service: Service,
+    asset: _A,
+    collection: str,
+    put: Callable[[_A], _A],
+    unchanged: Callable[[_A], bool] | None = None,
+) -> _A:
+    """
+    Put the asset in the version that it was given, or else in the next one.
+
+    Args:
+        service: Where to.
+        asset: With a name.
+        collection: What it is one of, such as `models`.
+        put: Puts it, once it has a version.
+        unchanged: Whether the newest version has the same content, and is to be kept.
+    """
     if asset.version is not None:
-        return asset
-    collection = ids.place(changed(asset, version="1")).partition("/")[0]
-    answer = service.reply("GET", f"{collection}/{asset.name}")
-    version = str(answer.body["properties"]["nextVersion"]) if answer.status < 400 else "1"
-    return changed(asset, version=version)
+        return put(asset)
+    refused = ""
+    for _ in range(_TRIES):
+        place = f"{collection}/{asset.name}"
+        answer = service.reply("GET", place)
+        known = answer.status != ResourceNotFoundError.status
+        said = faults.raise_for(answer, f"GET {place}").body["properties"] if known else {}
+        newest, version = said.get("latestVersion"), str(said.get("nextVersion") or "1")
+        if unchanged and newest and unchanged(service.get(type(asset), f"{place}/versions/{newest}")):
+            version = str(newest)
+        try:
+            return put(changed(asset, version=version))
+        except ResourceExistsError:  # somebody else took it since
+            refused = version
+    raise ResourceExistsError(
+        f"{type(asset).__name__} '{asset.name}': others took the next version {_TRIES} times, last '{refused}'. "
+        "Choose a version."
+    )
 
 
-def _latest(service: Service, kind: type[_E], container: str) -> _E | None:
-    query = {"$orderBy": "createdtime desc", "$top": "1"}
-    return next(service.list(kind, f"{container}/versions", query), None)
+def _content(environment: Environment) -> tuple[Any, ...]:
+    return environment.image, environment.conda_file, environment.inference_config, environment.os_type or "linux"
 
 
-def _there(service: Service, kind: type[_E], place: str) -> _E | None:
-    try:
-        return service.get(kind, place)
-    except ResourceNotFoundError:
-        return None
+def _same_context(newest: BuildContext | None, build: BuildContext | None, where: str | None) -> bool:
+    """Whether two build contexts have the same files; `where` is the path of local ones in a storage."""
+    if newest is None or build is None:
+        return newest is build
+    if (newest.dockerfile_path or "Dockerfile") != (build.dockerfile_path or "Dockerfile"):
+        return False
+    return str(newest.path).endswith(where) if where else newest.path == build.path
 
 
-def _existing(path: Path, what: str) -> Path:
+def _is_elsewhere(there: Model, where: str) -> bool:
+    """Whether a model has other files than those at `where`; empty is nowhere, and says nothing."""
+    found = STORED.fullmatch(there.path or "")
+    return bool(where and found and found["path"] not in (where, where.replace(uploads.PLACE, uploads.OLD_PLACE)))
+
+
+def _anonymous_version(environment: Environment, digest: str) -> str:
+    """
+    The version of an environment without a name, from what it is.
+
+    Source: azure-ai-ml 1.35.2: SHA-256 of hex digits woven into each other: each part's digits stand between those of
+    the next part. A recording pins it.
+    """
+    parts = [digest] if environment.build else [environment.image or ""]
+    if environment.build:
+        parts += [environment.build.dockerfile_path] if environment.build.dockerfile_path else []
+    else:
+        config = environment.inference_config
+        parts += [_yaml(files.write(config, None))] if config else []
+        parts += [_yaml(environment.conda_file)] if isinstance(environment.conda_file, dict) else []
+    woven = ""
+    for part in parts:
+        woven = woven.join(_digest(part))
+    return _digest(woven)
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    """A document as text, as conda files are sent."""
+    body: dict[str, Any] = faces.dump(Environment(conda_file=document), Face.REQUEST)
+    return str(body["properties"]["condaFile"])
+
+
+def _existing(said: str, what: str) -> Path:
+    path = Path(said)
     if not path.exists():
         raise ValidationException(f"The {what} '{path}' does not exist (looked in '{Path.cwd()}').", target="path")
-    return path.resolve()
+    return path
 
 
-def _full(service: Service, uri: str) -> str:
+def _long(service: Service, uri: str) -> str:
     """A short datastore URI in its long form, as Azure's SDK sends it."""
     short = "azureml://datastores/"
     return service.workspace.datastore_uri(uri.removeprefix(short)) if uri.startswith(short) else uri
+
+
+def _other_files(model: Model) -> ValidationException:
+    return ValidationException(
+        f"Model '{model.name}' has a version '{model.version}' with other files, and versions never change. "
+        "Choose another version, or leave it out to get the next one.",
+        target="version",
+    )
 
 
 def _digest(text: str) -> str:
