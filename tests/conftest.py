@@ -4,12 +4,17 @@ import os
 import shutil
 import tempfile
 import time
+import types
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.stub import certificate
+from tests.stub.azure import AzureStub
 
+from modelport import MLClient
 from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint, ProbeSettings
 from modelport.testing import workspace
 
@@ -135,6 +140,57 @@ def live(tmp_path_factory):
         endpoint.traffic = {"blue": 100}
         client.online_endpoints.begin_create_or_update(endpoint).result(60)
         yield client
+
+
+@pytest.fixture(scope="session")
+def _stub_certificates(tmp_path_factory):
+    return certificate.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def azure_stub(_stub_certificates):
+    """A stand-in for Azure on loopback, over https; see `tests/stub`."""
+    with AzureStub(certificates=_stub_certificates) as stub:
+        yield stub
+
+
+class StaticToken:
+    """A credential, as azure-identity's are, that gives what it was told to."""
+
+    def __init__(self, token="faketoken", seconds=3600):
+        self.token, self.seconds = token, seconds
+
+    def get_token(self, *scopes, **_):
+        return types.SimpleNamespace(token=self.token, expires_on=int(time.time() + self.seconds))
+
+
+def client_of(stub, credential=None, **keywords):
+    """A client of `stub`; keywords go to `MLClient`."""
+    names, cloud = stub.workspace, dict.fromkeys(("resource_manager", "active_directory", "aml_resource_id"), stub.url)
+    cloud["storage_endpoint"] = "core.windows.net"
+    said = {"cloud": "Stub", "cloud_metadata": cloud, "connection_verify": str(stub.ca), **keywords}
+    return MLClient(credential or StaticToken(), names.subscription, names.group, names.name, **said)
+
+
+@pytest.fixture
+def azure_client(azure_stub):
+    """Makes clients of `azure_stub`; keywords go to `MLClient`. Their connections are closed in the end."""
+    made = []
+
+    def make(*arguments, **keywords):
+        made.append(client_of(azure_stub, *arguments, **keywords))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each._service.transport.close()
+
+
+@pytest.fixture(scope="module")
+def module_azure(_stub_certificates):
+    """For tests whose calls follow on each other: a stub for all of them, and what makes its clients."""
+    with AzureStub(certificates=_stub_certificates) as stub:
+        yield stub, partial(client_of, stub)
 
 
 @pytest.fixture(scope="session", autouse=True)

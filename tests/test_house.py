@@ -20,7 +20,7 @@ TREES = {str(path.relative_to(SDK)): ast.parse(path.read_bytes()) for path in HO
 # Each third party, and the only files or folders that may name it. An empty door: nobody may, yet.
 DOORS = {
     "anyio": ("modelport/controlplane/http.py",),
-    "azure": ("modelport/transports/",),
+    "azure": ("modelport/identity.py", "modelport/transports/"),
     "click": ("modelport/cli/",),
     "docker": (),
     "envoy": ("modelport/gateway/runner.py",),
@@ -32,12 +32,14 @@ DOORS = {
     "psutil": ("modelport/backends/", "modelport/cli/", "modelport/controlplane/home.py", "modelport/gateway/"),
     "pytest": ("modelport/testing.py",),
     "requests": ("modelport/transports/",),
-    "rich": ("modelport/cli/",),
+    "pathspec": ("modelport/transports/sources.py",),
+    "rich": ("modelport/cli/", "modelport/transports/progress.py"),
     "sqlalchemy": ("modelport/controlplane/store.py",),
     "starlette": ("modelport/controlplane/http.py",),
     "tenacity": ("modelport/operations/poller.py", "modelport/transports/rest.py"),
     "uv": ("modelport/builds/venv.py",),
     "uvicorn": ("modelport/cli/",),
+    "werkzeug": ("modelport_scoring/raw.py",),
     "yaml": ("modelport/schema/",),
 }
 EVERYWHERE = {"modelport", "attrs", "attr"}

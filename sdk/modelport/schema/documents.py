@@ -23,7 +23,7 @@ DEEPEST = 50
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = yaml.constructor.SafeConstructor()
-_IMPLICIT: dict[str | None, list[tuple[str, Any]]] = yaml.SafeLoader.yaml_implicit_resolvers
+_IMPLICIT: dict[str, list[tuple[str, Any]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _TAG = "tag:yaml.org,2002:"
 _COLLECTIONS = {f"{_TAG}map", f"{_TAG}seq", "!"}
 _LONGEST_NUMBER = 400
@@ -354,7 +354,7 @@ def said(read: Any) -> str:
 
 def _resolved(text: str) -> str | None:
     """The tag of a scalar without quotes; None for text. Dates are text: no request can carry anything else."""
-    for tag, pattern in (*_IMPLICIT.get(text[:1], ()), *_IMPLICIT.get(None, ())):
+    for tag, pattern in _IMPLICIT.get(text[:1], ()):
         if pattern.match(text):
             return tag if tag.removeprefix(_TAG) in _READ else None
     return None
@@ -363,6 +363,8 @@ def _resolved(text: str) -> str | None:
 def _whole(text: str) -> int:
     if len(text) > _LONGEST_NUMBER:
         raise ValueError(text)
+    if text.isascii() and text.isdecimal() and text[0] != "0":
+        return int(text)
     return int(_SCALARS.construct_yaml_int(yaml.ScalarNode(f"{_TAG}int", text)))
 
 
