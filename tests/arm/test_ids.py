@@ -61,6 +61,8 @@ def test_a_place_that_lacks_a_name_says_which():
         ("azureml:net:7", Reference("models", "net", "7")),
         ("azureml:net@latest", Reference("models", "net", label="latest")),
         ("azureml:My.Net_2:1.0-rc", Reference("models", "My.Net_2", "1.0-rc")),
+        ("net:7", Reference("models", "net", "7")),
+        ("net@latest", Reference("models", "net", label="latest")),
         (f"{WORKSPACE}/models/net/versions/7", Reference("models", "net", "7")),
         (f"{str(WORKSPACE).upper()}/MODELS/net/VERSIONS/7", Reference("models", "net", "7")),
         (f"azureml:{WORKSPACE}/models/net/versions/7", Reference("models", "net", "7")),
@@ -79,7 +81,14 @@ def test_a_reference_in_every_form(text, meant):
     assert ids.reference(text, "models", WORKSPACE) == meant
 
 
+def test_azures_own_environments_live_elsewhere():
+    for text in ("azureml:AzureML-minimal:3", "AzureML-minimal@latest"):
+        assert ids.reference(text, "environments", WORKSPACE) is None
+    assert ids.reference("azureml:AzureML-minimal:3", "models", WORKSPACE)
+
+
 def test_a_compute_needs_no_version():
+    assert ids.reference("basement", "computes", WORKSPACE) == Reference("computes", "basement")
     assert ids.reference("azureml:basement", "computes", WORKSPACE) == Reference("computes", "basement")
 
 

@@ -156,3 +156,8 @@ def test_messages_come_along():
 def test_header_names_are_looked_up_in_lower_case():
     assert Request("GET", "/x", headers={"If-Match": "1"}).headers == {"if-match": "1"}
     assert Response(200, headers={"ETag": "1"}).headers == {"etag": "1"}
+
+
+@pytest.mark.parametrize("said", ["99999999999", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_answer_makes_a_poller_wait_for_ever(said):
+    assert lro.delay({"retry-after": said, "date": "Sun, 22 Nov 2026 15:00:00 GMT"}) == 3600

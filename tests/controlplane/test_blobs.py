@@ -85,7 +85,8 @@ def test_what_is_not_here_stays_as_it_was_said(blobs, uri):
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "../x", "a/../../x", "a/../b", "/etc/x", "a//b", "a/./b", "..\\x", "a\\b", "a\0b", "a\nb", ""]
+    "name",
+    ["..", "../x", "a/../../x", "a/../b", "/etc/x", "a//b", "a/./b", "..\\x", "a\\b", "a\0b", "a\nb", "a\ufffeb", ""],
 )
 def test_a_name_that_leaves_its_container_is_refused(blobs, folder, name):
     for ask in (

@@ -9,7 +9,6 @@ from modelport.backends.base import Probe, Revision
 from modelport.controlplane import plan
 from modelport.controlplane.plan import Await, Remove, Run, Serve
 from modelport.entities import (
-    BuildContext,
     CodeConfiguration,
     Environment,
     ManagedOnlineDeployment,
@@ -17,7 +16,6 @@ from modelport.entities import (
     ProbeSettings,
 )
 from modelport.entities.base import filled
-from modelport.errors import UnsupportedByBackend
 
 HAVE = Revision(
     id="tides-blue-1", endpoint="tides", deployment="blue", instances=2, python="/p", app_root="/a", entry_script="s.py"
@@ -84,22 +82,6 @@ def test_a_revision_says_what_the_deployment_says():
 def test_azures_defaults_are_filled_in():
     made = plan.revision(filled(_deployment()), identifier="x", python="/p", app_root="/a", model_dir=None)
     assert (made.instances, made.request_timeout, made.max_concurrent_requests) == (1, 5.0, 1)
-
-
-@pytest.mark.parametrize(
-    ("environment", "values", "said"),
-    [
-        (Environment(image="i"), {"code_configuration": None}, "serving its image 'i' as it is needs a container"),
-        (None, {"code_configuration": None}, "serving its model as it is needs a container"),
-        (Environment(build=BuildContext(path="d")), {}, "built from a Dockerfile"),
-        (Environment(image="i", inference_config={"liveness_route": {"port": 1, "path": "/"}}), {}, "inference_config"),
-    ],
-)
-def test_what_only_a_container_can_give_is_refused(environment, values, said):
-    with pytest.raises(UnsupportedByBackend, match="Deployment 'blue' of 'tides'") as caught:
-        plan.refuse_containers(_deployment(**values), environment)
-    assert said in str(caught.value)
-    assert 'MLClient.local(backend="docker")' in str(caught.value)
 
 
 def test_what_is_recorded_and_not_acted_on_is_said():

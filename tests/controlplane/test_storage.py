@@ -3,6 +3,7 @@
 import base64
 import socket
 import threading
+from contextlib import ExitStack, contextmanager
 from urllib.parse import parse_qsl
 from xml.etree import ElementTree as ET
 
@@ -53,8 +54,8 @@ class Listener:
 
     account: Account
 
-    def __init__(self):
-        app = application(self.handle, TOKEN, {}, lambda _: None)
+    def __init__(self, **said):
+        app = application(self.handle, TOKEN, {}, lambda _: None, **said)
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = listening.getsockname()
         self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
@@ -64,14 +65,20 @@ class Listener:
         return self.account.storage.handle(request)
 
 
-@pytest.fixture(scope="module")
-def listener(until):
-    listener = Listener()
+@contextmanager
+def listening(until, **said):
+    listener = Listener(**said)
     listener.thread.start()
     until(lambda: listener.server.started)
     yield listener
     listener.server.should_exit = True
     listener.thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def listener(until):
+    with listening(until) as listener:
+        yield listener
 
 
 @pytest.fixture
@@ -312,3 +319,25 @@ def test_a_body_that_is_not_read_is_not_the_next_request(account):
 def test_the_clients_id_comes_back(account):
     answer = account.ask("HEAD", "file", headers={"x-ms-client-request-id": "mine"})
     assert answer.headers["x-ms-client-request-id"] == "mine"
+
+
+def test_uploads_that_stop_in_the_middle_keep_nobody_else_waiting(account, until):
+    account.put("file", b"x")
+    with ExitStack() as stack:
+        for each in range(50):
+            head = f"PUT /azureml-blobstore/slow{each} HTTP/1.1\r\nContent-Length: 9"
+            stack.enter_context(account.raw(head, b"half"))
+        until(lambda: len(list((account.folder / "parts").iterdir())) >= 32)
+        assert account.ask("GET", "file").content == b"x"
+    until(lambda: not list((account.folder / "parts").iterdir()))
+
+
+def test_an_upload_of_which_nothing_more_comes_is_given_up(tmp_path, until):
+    (tmp_path / "blobs").mkdir()
+    with listening(until, patience=0.2) as listener:
+        account = Account(tmp_path / "blobs", listener)
+        head = "PUT /azureml-blobstore/file HTTP/1.1\r\nConnection: close\r\nContent-Length: 9"
+        with account.raw(head, b"half") as connection:
+            assert b"408" in connection.makefile("rb").readline()
+        assert account.ask("GET", "file").status_code == 404
+        account.http.close()

@@ -184,6 +184,12 @@ def test_an_import_that_fails(failed):
     assert isinstance(error, UserScriptImportError)
     assert f"{BLUE} failed: " in str(error)
     assert "ModuleNotFoundError: No module named 'sklearn_of_old' (score.py, line 1)" in str(error)
+    assert "Add the package to the environment's conda file" in str(error)
+
+
+def test_an_import_of_what_another_version_of_a_package_has(failed):
+    error = failed(script="import json.tides\n" + GOOD)
+    assert "Where 'json' is there in another version than the model was saved with, pin that version" in str(error)
 
 
 def test_an_init_that_raises(failed):

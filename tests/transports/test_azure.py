@@ -2,16 +2,20 @@
 
 import json
 import math
+import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from types import SimpleNamespace
 
 import pytest
-from tests.stub.azure import Half, Reset, Say
+from tests.conftest import client_of
+from tests.stub.azure import AzureStub, Half, Reset, Say
 
 from modelport import MLClient
+from modelport.arm import lro
 from modelport.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint
 from modelport.errors import (
     ClientAuthenticationError,
@@ -23,6 +27,7 @@ from modelport.errors import (
     ServiceRequestError,
     ValidationException,
 )
+from modelport.transports import storage
 
 HTML = "<html><head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
 SOON = {"x-ms-retry-after-ms": "20"}
@@ -300,6 +305,14 @@ def test_every_begin_can_be_resumed(azure_stub, tides, azure_client):
     assert azure_stub.resources == {}
 
 
+def test_a_client_that_was_closed_polls_no_more(azure_stub, tides):
+    azure_stub.polls = math.inf
+    poller = _put(tides, tags={"a": "b"})
+    tides._service.transport.close()
+    with pytest.raises(ValidationException, match="client was closed"):
+        poller.result(20)
+
+
 def test_what_was_done_at_once_needs_no_look_and_cannot_be_resumed(azure_stub, tides):
     azure_stub.way = "done"
     poller = _put(tides, tags={"a": "b"})
@@ -379,6 +392,21 @@ def test_azures_errors_have_all_that_it_said(azure_stub, tides):
     assert error.details == fault["details"]
     assert error.additional_info == fault["additionalInfo"]
     assert error.error.innererror == fault["innererror"]
+
+
+@pytest.mark.parametrize("page", [{"value": [5]}, {"value": "tides"}, {"value": [], "nextLink": 5}, []])
+def test_a_page_that_is_none_is_told_in_a_sentence(azure_stub, tides, page):
+    azure_stub.faults = [lambda _: Say(200, {"Content-Type": "application/json"}, json.dumps(page))]
+    with pytest.raises(HttpResponseError, match=r"answered with .*, not with a list"):
+        list(tides.online_endpoints.list())
+
+
+@pytest.mark.parametrize("url", [":80x/operation", "http://[::1/operation", "https://127.0.0.1:many/operation"])
+def test_an_address_that_is_none_is_told_in_a_sentence(azure_stub, tides, url):
+    said = Say(201, {"Azure-AsyncOperation": url}, {"properties": {"provisioningState": "Creating"}})
+    azure_stub.faults = [lambda seen: said if seen.method == "PUT" else None]
+    with pytest.raises(HttpResponseError, match="is no URL that can be asked"):
+        _put(tides).result(20)
 
 
 def test_lists_of_many_pages_are_read_as_they_are_needed(azure_stub, tides):
@@ -472,3 +500,69 @@ def test_without_a_credential_azure_identity_makes_one_with_the_clouds_authority
     assert list(client.models.list()) == []
     client._service.transport.close()
     assert [each.path for each in azure_stub.of("POST")] == ["/00000000-0000-0000-0000-000000000001/oauth2/v2.0/token"]
+
+
+class Stranger:
+    """A host that is not Azure's; `heard` is the head of each request that it got."""
+
+    def __init__(self):
+        self.heard = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.netloc = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        while True:
+            connection, _ = self._listening.accept()
+            with connection:
+                head = connection.recv(1 << 16).decode()
+                if not head:
+                    return
+                self.heard.append(head)
+                length = "Content-Length: 12\r\nConnection: close"
+                connection.sendall(f'HTTP/1.1 200 OK\r\n{length}\r\n\r\n{{"value":[]}}'.encode())
+
+    def close(self):
+        socket.create_connection(self._listening.getsockname()).close()
+        self._thread.join(20)
+        self._listening.close()
+
+
+@pytest.fixture
+def stranger():
+    stranger = Stranger()
+    yield stranger
+    stranger.close()
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["http://{strange}/x", "http://{own}@{strange}/x", "http://{strange}\\@{own}/x", "http://{strange}#@{own}/x"],
+)
+def test_no_address_in_an_answer_or_a_continuation_token_makes_a_token_go_elsewhere(stranger, link):
+    # Over plain http, so that a stranger's certificate is not what saves the token.
+    with AzureStub(tls=False) as stub:
+        client = client_of(stub, connection_verify=True)
+        link = link.format(strange=stranger.netloc, own=stub.url.partition("//")[2])
+        page = {"value": [], "nextLink": link}
+        stub.faults = [lambda seen: Say(200, {}, page) if seen.path.endswith("onlineEndpoints") else None]
+        assert list(client.online_endpoints.list()) == []
+        follow = lro.Follow("location", link, None)
+        client.online_endpoints.begin_delete(continuation_token=lro.token_of(follow, "x")).result(20)
+        client._service.transport.close()
+    assert len(stranger.heard) == 2
+    assert "faketoken" not in "".join(stranger.heard)
+
+
+def test_what_a_broken_connection_is_told_as_has_no_signature_in_it(azure_client):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    container = storage.of_datastore(azure_client(retry_total=0)._service.transport, "workspaceblobstore")
+    container.url = f"http://127.0.0.1:{port}/container"
+    assert container.signature["sig"]
+    with pytest.raises(ServiceRequestError, match="Connection refused") as caught:
+        container.head("weights.bin")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "with url: /container/weights.bin" in told
+    assert "sig=" not in told

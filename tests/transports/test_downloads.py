@@ -96,6 +96,22 @@ def test_a_download_that_is_cut_off_anywhere_goes_on_where_it_stopped(
     assert len(heard & set(again)) <= isinstance(fault, Half)  # what only half came is asked for again
 
 
+def test_two_downloads_to_one_folder_do_not_spoil_each_others_files(azure_stub, container, blobs, tmp_path):
+    begun = threading.Event()
+
+    def meanwhile(seen):
+        if seen.path.endswith("large.bin") and seen.headers.get("x-ms-range", "").startswith(f"bytes={PART}-"):
+            first = not begun.is_set()
+            begun.set()
+            if first:
+                fetch(container, tmp_path)
+                assert files(tmp_path / "net") == blobs
+
+    azure_stub.faults = [meanwhile]
+    fetch(container, tmp_path)
+    assert files(tmp_path / "net") == blobs
+
+
 def test_what_is_left_of_another_blob_is_not_gone_on_with(azure_stub, container, blobs, tmp_path):
     azure_stub.faults.append(
         lambda seen: Reset() if seen.headers.get("x-ms-range", "").startswith("bytes=1000-") else None

@@ -18,6 +18,7 @@ from modelport.cli.server import left_running
 from modelport.client import MLClient
 from modelport.entities import ManagedOnlineEndpoint, Model
 from modelport.errors import ClientAuthenticationError, LocalServerError, ServiceRequestError, UnsupportedByBackend
+from modelport.operations.doors import Door
 from modelport.transports import launch
 
 ASK = "from modelport import MLClient; import sys; c = MLClient.local(home=sys.argv[1]); print(list(c.models.list()))"
@@ -230,3 +231,8 @@ def test_what_is_not_installed_is_named_before_anything_is_made(home, monkeypatc
     with pytest.raises(LocalServerError, match=r"needs not_installed_here: pip install 'modelport\[local\]'"):
         launch.find_or_start(home)
     assert not (home / "logs").exists()
+
+
+def test_a_server_and_an_endpoints_door_are_shown_without_what_opens_them(tmp_path):
+    shown = repr(launch.Server("http://127.0.0.1:1", "its-token", 1, "1", tmp_path)) + repr(Door("http://x", "its-key"))
+    assert "its-" not in shown

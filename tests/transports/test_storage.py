@@ -52,6 +52,16 @@ def test_the_address_of_a_container_is_what_its_datastore_says(azure_stub, trans
     assert "a+b=" not in repr(container)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [[], "a page of a proxy", {}, {"properties": None}, {"properties": {"datastoreType": "AzureBlob"}}],
+)
+def test_what_is_no_datastore_is_told(azure_stub, transport, said):
+    says(azure_stub, "/datastores/d", said)
+    with pytest.raises(HttpResponseError, match="Datastore 'd': the service"):
+        storage.of_datastore(transport, "d")
+
+
 @pytest.mark.parametrize("secrets", [{"secretsType": "AccountKey", "key": "k"}, {}])
 def test_without_a_signature_the_callers_own_token_is_taken(azure_stub, transport, secrets):
     says(azure_stub, "/listSecrets", secrets, "POST")

@@ -139,6 +139,29 @@ def test_storage_has_a_token_of_its_own_and_a_signature_needs_none():
     assert len(credential.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://stranger.example/azureml-blobstore/x",
+        "https://a.blob.core.windows.net.stranger.example/x",
+        "https://acore.windows.net/x",
+        "https://a.blob.core.windows.net@stranger.example/x",
+        "https://a.blob.core.chinacloudapi.cn/x",
+    ],
+)
+def test_the_token_for_storage_goes_to_accounts_of_the_cloud_alone(url):
+    credential = Credential()
+    with pytest.raises(ClientAuthenticationError, match="no storage account of the cloud 'AzureCloud'"):
+        Entra(credential, CLOUD).sign("GET", url, "storage")
+    assert credential.asked == []
+
+
+def test_accounts_in_dns_zones_and_of_clouds_of_ones_own_are_storage_too():
+    own = clouds.named("Mine", {"resource_manager": "https://m.example", "storage_endpoint": "s.example"})
+    assert _signed(Entra(Credential(3600), CLOUD), "storage", "https://a.z01.blob.storage.azure.net/x") == "token-1"
+    assert _signed(Entra(Credential(3600), own), "storage", "https://a.blob.s.example/x") == "token-1"
+
+
 def test_endpoints_with_aad_tokens_have_their_clouds_scope():
     credential = Credential(3600)
     assert Entra(credential, clouds.named("AzureChinaCloud")).scoring_token().token == "token-1"
@@ -175,7 +198,7 @@ def test_a_policy_writes_what_it_wants_in_place_of_a_token():
 
     tokens = Policy(Signed(), Entra(Credential(3600, 3600), CLOUD))
     assert tokens.sign("PUT", URL, "service") == {"Authorization": "Mine PUT"}
-    assert _signed(tokens, "storage", "https://a.example/x") == "token-1"
+    assert _signed(tokens, "storage", "https://a.blob.core.windows.net/x") == "token-1"
     assert not tokens.renewed("service", {}, "")
     assert tokens.scoring_token().token == "token-2"
 

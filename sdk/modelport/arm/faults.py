@@ -2,7 +2,8 @@
 Errors to ARM's error bodies and back.
 
 An error that the control plane raises arrives in the client as the same class:
-the body's `code` says which.
+the body's `code` says which, and a mark that it is Modelport's own word. The same
+code from another service is that service's error answer, whatever it is called.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ _FIRST_REFUSAL = 300
 """Redirects that were not followed are no success either."""
 
 _LONGEST, _PARTS = 300, 20
+_MARK = {"type": "ModelportError", "info": {}}
+"""In `additionalInfo`: the code is one of ours."""
 
 
 def body_of(error: errors.ModelportError) -> dict[str, Any]:
-    """`{"error": {"code", "message", "target", "details": [], "additionalInfo": []}}`."""
+    """`{"error": {"code", "message", "target", "details": [], "additionalInfo": [{"type", "info"}]}}`."""
     return {"error": fault_of(error)}
 
 
@@ -42,7 +45,7 @@ def fault_of(error: errors.ModelportError) -> dict[str, Any]:
         "message": error.message,
         "target": error.target,
         "details": error.details,
-        "additionalInfo": [],
+        "additionalInfo": [_MARK],
     }
 
 
@@ -63,13 +66,17 @@ def error_of(fault: Any, status: int, said_by: str) -> errors.ModelportError:
     """
     said = {str(key)[:1].lower() + str(key)[1:]: value for key, value in fault.items()} if _is_map(fault) else {}
     code = str(said["code"]) if said.get("code") else None
-    kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status) or errors.HttpResponseError
+    info = said["additionalInfo"] if isinstance(said.get("additionalInfo"), list) else []
+    known = _BY_CODE.get(code or "")
+    if known and not issubclass(known, errors.HttpResponseError) and _MARK not in info:
+        known = None
+    kind = known or _BY_STATUS.get(status) or errors.HttpResponseError
     details = said["details"] if isinstance(said.get("details"), list) else []
     text = str(said["message"]) if said.get("message") else ""
     if not text:
         shown = f": {fault}" if fault else "."
         text = f"{said_by} was answered with HTTP status {status}{shown}"
-    if code not in _BY_CODE:  # ours say it all
+    if known is None:  # ours say it all
         text = " ".join([text, *_beneath(text, {**said, "details": details})])
     if not issubclass(kind, errors.HttpResponseError):
         return kind(text, target=said.get("target"), details=details)
@@ -77,8 +84,7 @@ def error_of(fault: Any, status: int, said_by: str) -> errors.ModelportError:
         text = f"({code}) {text}"
     made = kind(text, status_code=status or None, error_code=code, target=said.get("target"), details=details)
     made.innererror = said.get("innererror") or said.get("innerError")
-    info = said.get("additionalInfo")
-    made.additional_info = info if isinstance(info, list) else []
+    made.additional_info = [each for each in info if each != _MARK]
     return made
 
 

@@ -21,7 +21,13 @@ _WORKSPACE = re.compile(
     rf"/providers/{re.escape(PROVIDER)}/workspaces/(?P<name>[^/]+)(?P<rest>/.*)?",
     re.IGNORECASE,
 )
-_SHORT = re.compile(r"azureml:(?P<name>[^:@/]+)(?::(?P<version>[^:@/]+)|@(?P<label>[^:@/]+))?")
+_STEP = re.compile(r"[^/\\?#%\s]*[^/\\?#%\s.][^/\\?#%\s]*")
+"""A step of a URL that stands for itself: `..` and `%2e%2e` are a way up, and `?` and `#` end the path."""
+
+_SHORT = re.compile(r"(?:azureml:)?(?P<name>[^:@/]+)(?::(?P<version>[^:@/]+)|@(?P<label>[^:@/]+))?")
+CURATED = "AzureML-"
+"""How the names of Azure's own environments begin, which the service finds by themselves. Source: azure-ai-ml."""
+
 
 
 @frozen
@@ -41,6 +47,21 @@ class WorkspaceId:
         return (
             f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
             f"/providers/{PROVIDER}/workspaces/{self.name}"
+        )
+
+
+@frozen
+class RegistryId(WorkspaceId):
+    """Which registry: where requests to one have what is a workspace elsewhere."""
+
+    def asset(self, place: str) -> str:
+        """The id by which anybody refers to `models/net/versions/1` in it."""
+        return f"azureml://registries/{self.name}/{place}"
+
+    def __str__(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+            f"/providers/{PROVIDER}/registries/{self.name}"
         )
 
 
@@ -76,6 +97,20 @@ def place(entity: Entity) -> str:
     return place_of(type(entity), {key: name for key, name in names.items() if name is not None})
 
 
+def checked(place: str) -> str:
+    """
+    `place`, when every step of it is a name: to delete the endpoint `..` would delete the workspace.
+
+    Raises:
+        errors.ValidationException: A step is not.
+    """
+    strange = next((each for each in place.split("/") if not _STEP.fullmatch(each)), None)
+    if strange is not None:
+        message = f"'{strange}' in '{place}' is no name: it has what no URL step can have. Use [-_.a-zA-Z0-9]."
+        raise ValidationException(message, target="name")
+    return place
+
+
 @frozen
 class Reference:
     """An asset of this workspace, by version or by label."""
@@ -91,18 +126,21 @@ def reference(text: str, kind: str, workspace: WorkspaceId) -> Reference | None:
     What a reference to an asset of this workspace means.
 
     Args:
-        text: `azureml:name:version`, `azureml:name@label` or an ARM id, which may stand behind `azureml:` too.
+        text: `azureml:name:version`, `azureml:name@label` or an ARM id; as in Azure's SDK, `azureml:` may be left out
+            of the first two, and stand before the third.
         kind: The collection that is expected, e.g. `models`.
         workspace: Where it should be.
 
     Returns:
-        None for what lives elsewhere: a registry, another workspace, a datastore, a plain URI.
+        None for what lives elsewhere: a registry, another workspace, a datastore, a plain URI, Azure's environments.
 
     Raises:
-        errors.ValidationException: It is an `azureml:` reference but no version or label can be read from it.
+        errors.ValidationException: It is a name, but no version or label can be read from it.
     """
     short = _SHORT.fullmatch(text)
-    if short:
+    if short and kind == "environments" and short["name"].startswith(CURATED):
+        return None
+    if short and short["name"] not in (".", ".."):
         if not short["version"] and not short["label"] and kind != "computes":
             message = f"'{text}' names no version: write azureml:{short['name']}:1 or azureml:{short['name']}@latest."
             raise ValidationException(message, target=kind)

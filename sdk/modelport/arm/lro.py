@@ -20,6 +20,7 @@ from attrs import asdict, evolve, frozen
 from modelport.arm.messages import Response
 from modelport.errors import ValidationException
 
+_LONGEST = 3600.0
 ENDED = frozenset({"succeeded", "failed", "canceled", "cancelled"})
 Way = Literal["operation", "location", "resource", "gone", "done"]
 _UNREADABLE = "This is no continuation token: give what a poller's continuation_token() returned."
@@ -144,7 +145,7 @@ def _messages(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 def delay(headers: Mapping[str, str]) -> float | None:
     """
-    Seconds that an answer asks to wait, None when it asks for none.
+    Seconds that an answer asks to wait, an hour at the most; None when it asks for none.
 
     A date is compared with the answer's own `Date`: the server's clock and this computer's may differ.
     """
@@ -155,7 +156,7 @@ def delay(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             value = _until(said, headers.get("date", ""))
         if 0 < value < inf:
-            return value / unit
+            return min(value / unit, _LONGEST)
     return None
 
 

@@ -41,13 +41,22 @@ class Request:
 
 
 @frozen
+class Part:
+    """A range of a file: `size` bytes from `start` on."""
+
+    path: Path
+    start: int
+    size: int
+
+
+@frozen
 class Response:
-    """What is answered. `body` is a JSON document or None; `content` a file, or bytes, when that was asked for."""
+    """What is answered. `body` is a JSON document or None; `content` bytes, a file or a part of one, if asked for."""
 
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(factory=dict, converter=lower)
-    content: bytes | Path | None = None
+    content: bytes | Path | Part | None = None
 
 
 class Sender(Protocol):

@@ -14,6 +14,12 @@ ENDPOINTS = "2022-02-01-preview"
 DEPLOYMENTS = "2023-04-01-preview"
 """For what `online_deployments` asks, endpoints included."""
 
+REGISTRY = "2021-10-01-dataplanepreview"
+"""For all that a registry is asked."""
+
+DISCOVERY = "v1.0"
+"""For where a registry is."""
+
 _BY_COLLECTION = {
     "": "2024-10-01-preview",  # the workspace itself
     "codes": "2023-04-01",

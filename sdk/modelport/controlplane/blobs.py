@@ -46,6 +46,9 @@ _PIECE = 1 << 20
 _LONGEST = 1024
 """Characters of a blob's name. Source: Azure's naming rules."""
 
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
+"""What XML cannot have, or a terminal should not: one such name would make lists unreadable."""
+
 _CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
 _PATHS = re.compile(rf"azureml://(?:.*/)?datastores/{DATASTORE}/paths/(?P<name>.*)", re.IGNORECASE)
 _BEFORE = re.compile(rf"{_UPLOADS}/(?P<upload>[0-9a-f]{{32}})(?:/(?P<rest>.*))?")
@@ -406,12 +409,12 @@ class Blobs:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._note_path(container, name).unlink(missing_ok=True)  # what it said of the old content
                 part.replace(path)
+                if any(note.values()):
+                    self._note(container, name, note)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise _is_folder(name) from error
         finally:
             part.unlink(missing_ok=True)
-        if any(note.values()):
-            self._note(container, name, note)
         self._touch(self._unit(container, name))
         return self.get(container, name)
 
@@ -483,7 +486,7 @@ class Blobs:
 def _below(root: Path, name: str) -> Path:
     """The path of `name` in `root`, which it does not leave."""
     steps = name.split("/")
-    if any(step in ("", ".", "..") for step in steps) or "\\" in name or re.search(r"[\x00-\x1f\x7f]", name):
+    if any(step in ("", ".", "..") for step in steps) or "\\" in name or _UNWRITABLE.search(name):
         message = f"'{name}' cannot be a blob's name: each step of it needs a name, and nothing leaves its container."
         raise _refused(400, "InvalidUri", message)
     if len(name) > _LONGEST or any(len(step.encode()) > 255 for step in steps):

@@ -9,6 +9,7 @@ finds its work done already, and the id of a new revision comes from the operati
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ _COMING_UP = 15.0
 _MOST_ENDS = 3
 """How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
 
-_MISSING = " Add the package to the environment's conda file."
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _TOKENS = 60.0
 """Seconds between two looks at the clock for the tokens' sake."""
 
@@ -409,7 +410,21 @@ def _class_of(failure: Failure) -> type[DeploymentFailed]:
 
 
 def _deployment_failed(revision: Revision, failure: Failure) -> DeploymentFailed:
-    hint = _MISSING if "ModuleNotFoundError" in failure.message else ""
+    hint = _missing(failure.message)
     lines = f"\n{failure.log.rstrip()}" if failure.log.strip() else ""
     message = f"Deployment '{revision.deployment}' of '{revision.endpoint}' failed: {failure.message}{hint}{lines}"
     return _class_of(failure)(message)
+
+
+def _missing(message: str) -> str:
+    """What helps against a module that is not there; nothing when none is."""
+    found = _NO_MODULE.search(message)
+    if not found:
+        return ""
+    package, _, inside = found[1].partition(".")
+    if inside:
+        return (
+            f" Where '{package}' is there in another version than the model was saved with, pin that version in the "
+            "environment's conda file."
+        )
+    return " Add the package to the environment's conda file, or the module to the code folder."

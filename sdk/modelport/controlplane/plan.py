@@ -15,7 +15,6 @@ from attrs import evolve, frozen
 from modelport.backends.base import Probe, Revision
 from modelport.entities import Environment, OnlineDeployment, ProbeSettings
 from modelport.entities.base import filled
-from modelport.errors import UnsupportedByBackend
 
 
 @frozen
@@ -120,35 +119,6 @@ def from_document(document: Mapping[str, object]) -> Revision:
     for name in ("liveness", "readiness"):
         values[name] = Probe(**values[name])  # type: ignore[arg-type]
     return Revision(**values)  # type: ignore[arg-type]
-
-
-def refuse_containers(deployment: OnlineDeployment, environment: Environment | None) -> None:
-    """
-    Refuse what only a container can give.
-
-    Raises:
-        errors.UnsupportedByBackend: It needs an image of the user's own, or brings no scoring script.
-    """
-    name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
-    remedy = 'That takes the Docker backend, MLClient.local(backend="docker"), which this version does not have yet.'
-    if environment and environment.inference_config:
-        raise UnsupportedByBackend(
-            f"{name}: the environment's inference_config describes a container that brings its own server, and "
-            f"processes run no containers. {remedy}",
-            target="environment.inference_config",
-        )
-    if environment and environment.build:
-        raise UnsupportedByBackend(
-            f"{name}: the environment is built from a Dockerfile, and processes run no containers. {remedy}",
-            target="environment.build",
-        )
-    if deployment.code_configuration is None:
-        what = f"image '{environment.image}'" if environment and environment.image else "model"
-        raise UnsupportedByBackend(
-            f"{name} has no code_configuration: serving its {what} as it is needs a container, and processes run none. "
-            f"Add a code_configuration with a scoring script. {remedy}",
-            target="code_configuration",
-        )
 
 
 def notes(deployment: OnlineDeployment, environment: Environment | None) -> list[str]:

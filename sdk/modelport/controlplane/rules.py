@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from modelport.arm import ids
+from modelport.backends import refusals
 from modelport.builds.base import Builder
-from modelport.controlplane import plan
 from modelport.controlplane.blobs import Blobs
 from modelport.controlplane.store import Resource, Transaction
 from modelport.entities import (
@@ -23,7 +23,6 @@ from modelport.entities import (
     Entity,
     Environment,
     KubernetesOnlineDeployment,
-    KubernetesOnlineEndpoint,
     Model,
     OnlineDeployment,
     OnlineEndpoint,
@@ -32,7 +31,6 @@ from modelport.entities.base import changed, filled
 from modelport.errors import (
     ResourceExistsError,
     ResourceNotFoundError,
-    UnsupportedByBackend,
     ValidationException,
 )
 from modelport.schema import faces
@@ -80,17 +78,9 @@ class Rules:
         return self._asset(want, have)
 
     def _endpoint(self, transaction: Transaction, want: OnlineEndpoint, have: Resource | None) -> OnlineEndpoint:
-        if isinstance(want, KubernetesOnlineEndpoint):
-            raise UnsupportedByBackend(
-                f"Endpoint '{want.name}' names the cluster '{want.compute}', and this backend runs no clusters. "
-                "Make a ManagedOnlineEndpoint."
-            )
-        if want.auth_mode == "aad_token":
-            raise UnsupportedByBackend(
-                f"Endpoint '{want.name}' has auth_mode 'aad_token', which only Azure can check. "
-                "Use 'key' or 'aml_token'.",
-                target="auth_mode",
-            )
+        refusal = refusals.of_endpoint(want)
+        if refusal:
+            raise refusal
         there = loaded(OnlineEndpoint, have) if have else None
         if there:
             keeps = {
@@ -111,11 +101,10 @@ class Rules:
         return want
 
     def _deployment(self, transaction: Transaction, want: OnlineDeployment) -> OnlineDeployment:
-        if isinstance(want, KubernetesOnlineDeployment):
-            raise UnsupportedByBackend(
-                f"Deployment '{want.name}' is of type kubernetes, and this backend runs no clusters. "
-                "Make a ManagedOnlineDeployment."
-            )
+        if isinstance(
+            want, KubernetesOnlineDeployment
+        ):  # before its other parts are looked at: they may be a cluster's
+            _refuse(want, None)
         want = filled(want)
         want.validate()
         endpoint = transaction.get(f"onlineEndpoints/{want.endpoint_name}")
@@ -141,7 +130,7 @@ class Rules:
             errors.UnsupportedByBackend: Only a container can give it.
         """
         environment = self._asset_of(transaction, Environment, deployment.environment, deployment)
-        plan.refuse_containers(deployment, environment)
+        _refuse(deployment, environment)
         configuration = deployment.code_configuration
         assert configuration
         code = self._asset_of(transaction, Code, configuration.code, deployment)
@@ -199,6 +188,12 @@ class Rules:
                     target="version",
                 )
         return want
+
+
+def _refuse(deployment: OnlineDeployment, environment: Environment | None) -> None:
+    refusal = refusals.of_deployment(deployment, environment)
+    if refusal:
+        raise refusal
 
 
 def loaded(kind: type[_E], resource: Resource) -> _E:

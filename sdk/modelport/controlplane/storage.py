@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from itertools import islice
-from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
-from modelport.arm.messages import Request, Response
+from modelport.arm.messages import Part, Request, Response
 from modelport.controlplane import signatures
 from modelport.controlplane.blobs import Announced, Blob, Blobs, Source, pieces
 from modelport.errors import HttpResponseError, ModelportError
@@ -29,7 +28,6 @@ _MOST = 5000
 _LARGEST = 16 << 20
 """Bytes of a block list; 50,000 blocks need a quarter of that."""
 _RANGE = re.compile(r"bytes=(?P<first>\d+)-(?P<last>\d*)")
-_EXTENT = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/\d+")
 _SOURCES: Mapping[str, Source] = {
     "Committed": "Committed",
     "Uncommitted": "Uncommitted",
@@ -42,14 +40,6 @@ Answer: TypeAlias = "Callable[[Request, str, str], Response]"
 def is_storage(path: str) -> bool:
     """Whether a path is a container's, and not the resource manager's."""
     return not path.lower().startswith("/subscriptions/") and len(path) > 1
-
-
-def extent(path: Path, response: Response) -> tuple[int, int]:
-    """First byte and size of what a response with a file answers: of a 206 the range that `content-range` says."""
-    found = _EXTENT.fullmatch(response.headers.get("content-range", ""))
-    if response.status != 206 or not found:
-        return 0, path.stat().st_size
-    return int(found["first"]), int(found["last"]) - int(found["first"]) + 1
 
 
 class Storage:
@@ -149,7 +139,7 @@ class Storage:
         return Response(200, headers={**_headers(blob), **length})
 
     def _get(self, request: Request, container: str, name: str) -> Response:
-        """A blob, or the range of it that `content-range` says: `content` is the whole file in either case."""
+        """A blob, or the range of it that is asked for."""
         blob = self._met(request, self._blobs.get(container, name))
         said = request.headers.get("x-ms-range") or request.headers.get("range")
         found = _RANGE.fullmatch(said) if said else None
@@ -160,7 +150,7 @@ class Storage:
         if not first <= last:
             raise _refused(416, "InvalidRange", f"'{name}' has {blob.size} bytes: there is no range {said}.")
         headers = {**_headers(blob), "content-range": f"bytes {first}-{last}/{blob.size}"}
-        return Response(206, headers=headers, content=blob.path)
+        return Response(206, headers=headers, content=Part(blob.path, first, last - first + 1))
 
     def _put(self, request: Request, container: str, name: str) -> Response:
         kind = request.headers.get("x-ms-blob-type", "")

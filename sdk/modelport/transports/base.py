@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from modelport.arm.ids import WorkspaceId
 from modelport.arm.messages import Request, Response
+from modelport.errors import UnsupportedByBackend
 from modelport.transports.options import Options
 
 
@@ -32,5 +33,23 @@ class Transport(Protocol):
             errors.ClientAuthenticationError: There is none to be had.
         """
 
+    def registry(self, name: str) -> Transport:
+        """
+        What carries requests to a registry, with `arm.ids.RegistryId` for its workspace.
+
+        Raises:
+            errors.UnsupportedByBackend: There are none, as everywhere but in Azure.
+            errors.ResourceNotFoundError: There is none of this name.
+        """
+
     def close(self) -> None:
         """Let go of what the transport holds."""
+
+
+def no_registry(name: str) -> UnsupportedByBackend:
+    """What is raised where there are no registries."""
+    return UnsupportedByBackend(
+        f"Registry '{name}' is out of reach: registries are Azure's, and Modelport has none. Make an MLClient for "
+        "Azure, or create the asset in the other workspace from its files.",
+        target="registry_name",
+    )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from attrs import evolve
 
-from modelport.arm.ids import LOCAL_WORKSPACE, WorkspaceId
+from modelport.arm import faults, ids, versions
+from modelport.arm.ids import LOCAL_WORKSPACE, RegistryId, WorkspaceId
 from modelport.arm.messages import Request, Response
-from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError, ValidationException
+from modelport.errors import HttpResponseError, ServiceRequestError, ServiceRequestTimeoutError, ValidationException
 from modelport.transports import launch
 from modelport.transports.clouds import Cloud
 from modelport.transports.options import Options
 from modelport.transports.rest import RestTransport
-from modelport.transports.tokens import Entra, Fixed, Policy, TokenCredential
+from modelport.transports.tokens import Entra, Fixed, Policy, Signer, TokenCredential
 
 
 def local(home: Path | None, backend: str) -> RestTransport:
@@ -44,7 +45,7 @@ def azure(
     workspace: tuple[str, str, str],
     cloud: Cloud | None = None,
     options: Options | None = None,
-) -> RestTransport:
+) -> _Azure:
     """
     To Azure.
 
@@ -57,7 +58,56 @@ def azure(
     cloud, options = cloud or Cloud(), options or Options()
     tokens = Entra(credential, cloud)
     signer = Policy(options.authentication_policy, tokens) if options.authentication_policy else tokens
-    return RestTransport(cloud.base_url, WorkspaceId(*workspace), signer, options, also=(cloud.resource_manager,))
+    return _Azure(cloud, WorkspaceId(*workspace), signer, options)
+
+
+def azure_registry(
+    credential: TokenCredential | None, name: str, cloud: Cloud | None = None, options: Options | None = None
+) -> RestTransport:
+    """
+    To a registry in Azure, which is looked up; as for `azure` else.
+
+    Raises:
+        errors.ResourceNotFoundError: There is none of this name.
+        errors.HttpResponseError: What the service says.
+    """
+    anywhere = azure(credential, ("", "", ""), cloud, options)
+    try:
+        return anywhere.registry(name)
+    except BaseException:
+        anywhere.close()
+        raise
+
+
+class _Azure(RestTransport):
+    """To a workspace in Azure, or to a registry, whose address a service of Azure's knows."""
+
+    def __init__(self, cloud: Cloud, workspace: WorkspaceId, signer: Signer, options: Options) -> None:
+        super().__init__(cloud.base_url, workspace, signer, options, also=(cloud.resource_manager,))
+        self._cloud = cloud
+
+    def registry(self, name: str) -> RestTransport:
+        """
+        The registry, once it was found.
+
+        Raises:
+            errors.ResourceNotFoundError: There is none of this name.
+            errors.HttpResponseError: What the service says.
+
+        Source: azure-ai-ml 1.35.2: one address in each cloud knows all registries; it and they take tokens for the
+        management API.
+        """
+        place = f"/registrymanagement/v1.0/registries/{quote(ids.checked(name), safe='')}/discovery"
+        discovery = self.beside(self._cloud.registry_discovery_endpoint, self.workspace)
+        answer = discovery.send(Request("GET", place, api_version=versions.DISCOVERY))
+        said = faults.raise_for(answer, f"Looking for registry '{name}'").body
+        try:
+            where = RegistryId(str(said["subscriptionId"]), str(said["resourceGroup"]), name)
+            front = f"{str(said['primaryRegionResourceProviderUri']).rstrip('/')}/mferp/managementfrontend"
+        except (KeyError, TypeError) as error:
+            message = f"Looking for registry '{name}': the answer does not say where it is."
+            raise HttpResponseError(message, status_code=answer.status) from error
+        return self.beside(front, where)
 
 
 class _Background(RestTransport):

@@ -85,6 +85,8 @@ def _fetch_all(container: Container, prefix: str, root: Path, into: str, part: i
     for place, each in files.items():
         with _writable(place):
             arrived = _unfinished(container, each, place)
+            if not arrived.exists() and place.is_file() and place.stat().st_size == each.size:
+                continue  # another download of the same was quicker
             if arrived.stat().st_size != each.size:
                 arrived.unlink()
                 raise ValidationException(f"'{place}': another download wrote it too. Try again when that has ended.")
@@ -101,16 +103,22 @@ def _fetch(container: Container, blob: Blob, root: Path, place: Path, part: int,
         raise _leads_out(blob.name, f"'{unfinished}' is a link")
     with _writable(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        have = unfinished.stat().st_size if unfinished.is_file() else 0
-        have = have if have <= blob.size else 0
+        have = min(unfinished.stat().st_size, blob.size) if unfinished.is_file() else 0
         moved(have)
-        with unfinished.open("ab" if have else "wb") as file:
+        # Never emptied, and written where the bytes belong: another download may be at the same file.
+        with open(unfinished, "r+b", opener=_made) as file:
+            file.seek(have)
             while have < blob.size:
                 # Of a small file, what Azure's SDK asks for; of others less, as many are on their way at once.
                 data = container.read(blob, have, _FIRST if blob.size <= part else part, same=have > 0)
                 file.write(data)
                 have += len(data)
                 moved(len(data))
+
+
+def _made(path: str, flags: int) -> int:
+    """For `open`: a file that is there stays as it is, and one that is not is made."""
+    return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def _place(root: Path, name: str) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from attrs import frozen
+from attrs import field, frozen
 
 from modelport import __version__
 from modelport.errors import LocalServerError
@@ -38,7 +38,7 @@ class Server:
     """A running background server."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     pid: int
     version: str
     home: Path

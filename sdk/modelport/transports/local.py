@@ -15,10 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import evolve
 
 from modelport.arm import ids
-from modelport.arm.messages import Request, Response
-from modelport.controlplane.storage import extent
+from modelport.arm.messages import Part, Request, Response
 from modelport.controlplane.workspace import LocalWorkspace
 from modelport.errors import ClientAuthenticationError
+from modelport.transports.base import Transport, no_registry
 from modelport.transports.options import Options
 
 BASE_URL = "local://modelport"
@@ -45,22 +45,25 @@ class LocalTransport:
         body = json.loads(json.dumps(request.body))
         asked = evolve(request, path=split.path, query=query, body=body, base_url=BASE_URL)
         answer = self.opened.app.handle(asked)
-        return evolve(answer, body=json.loads(json.dumps(answer.body)), content=_content(answer))
+        return evolve(answer, body=json.loads(json.dumps(answer.body)), content=_content(answer.content))
 
     def scoring_token(self) -> Any:
         """None of Microsoft Entra's."""
         raise ClientAuthenticationError("A Microsoft Entra token is wanted: make the MLClient with a credential.")
+
+    def registry(self, name: str) -> Transport:
+        """None: a workspace on this machine shares with nobody."""
+        raise no_registry(name)
 
     def close(self, *, stop: bool = True) -> None:
         """End the workspace's processes; `stop=False` leaves them running, as a server that dies does."""
         self.opened.close(stop=stop)
 
 
-def _content(answer: Response) -> bytes | Path | None:
-    """A file as it is, or the bytes of the range of it that was asked for."""
-    if answer.status != 206 or not isinstance(answer.content, Path):
-        return answer.content
-    first, size = extent(answer.content, answer)
-    with answer.content.open("rb") as file:
-        file.seek(first)
-        return file.read(size)
+def _content(said: bytes | Path | Part | None) -> bytes | Path | None:
+    """A part of a file as its bytes, anything else as it is."""
+    if not isinstance(said, Part):
+        return said
+    with said.path.open("rb") as file:
+        file.seek(said.start)
+        return file.read(said.size)

@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import copy
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,7 +32,8 @@ from modelport import __version__
 from modelport.arm import ids, lro, versions
 from modelport.arm.ids import WorkspaceId
 from modelport.arm.messages import Request, Response
-from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError, ValidationException
+from modelport.errors import HttpResponseError, ServiceRequestError, ServiceRequestTimeoutError, ValidationException
+from modelport.transports.base import Transport, no_registry
 from modelport.transports.options import Options
 from modelport.transports.tokens import HERE, Signer
 
@@ -51,6 +55,8 @@ _REFUSED = 401
 _WITHOUT_BODY = frozenset({204, 304})
 _KEEPS_OPEN = 11
 """HTTP/1.1, as urllib3 counts versions."""
+
+_QUERY = re.compile(r"(url: [^\s?]*)\?\S*")
 
 
 class RestTransport:
@@ -77,10 +83,18 @@ class RestTransport:
         """
         self.workspace, self.options = workspace, options or Options()
         self._base_url, self._signer, self._also = base_url.rstrip("/"), signer, also
-        self._session = pooled_session(self.options)
+        self._session, self._closed = pooled_session(self.options), False
 
     def send(self, request: Request) -> Response:
-        """The service's answer. Raises `errors.ServiceRequestError` when none came."""
+        """
+        The service's answer.
+
+        Raises:
+            errors.ServiceRequestError: None came.
+            errors.ValidationException: The transport was closed.
+        """
+        if self._closed:  # the session would connect again, and nobody would close that
+            raise ValidationException("The client was closed. Make another one to go on.", target="client")
         # One id for all tries, by which a server knows a request whose answer was lost.
         request = evolve(request, headers={"x-ms-client-request-id": str(uuid.uuid4()), **request.headers})
         tries = _Tries(request, self.options.retry_total)
@@ -103,8 +117,20 @@ class RestTransport:
         """
         return self._signer.scoring_token()
 
+    def registry(self, name: str) -> Transport:
+        """None: a Modelport server has no registries."""
+        raise no_registry(name)
+
+    def beside(self, base_url: str, workspace: WorkspaceId) -> RestTransport:
+        """Another service that takes this one's tokens; connections are shared, and closed with this one's."""
+        other = copy(self)
+        other.workspace = workspace
+        other._base_url, other._also = base_url.rstrip("/"), ()  # noqa: SLF001 (a copy of itself)
+        return other
+
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is polled is given up."""
+        self._closed = True
         self._session.close()
 
     def _send(self, request: Request) -> Response:
@@ -158,6 +184,7 @@ class RestTransport:
 
     def _lost(self, target: Request, error: requests.RequestException) -> NoReturn:
         """Raise what a request without an answer is told as."""
+        _forget_query(error)
         what = f"{target.method} {target.path}"
         if isinstance(error, requests.ConnectTimeout):
             said = f"{what}: no connection within {self.options.connection_timeout:g} s."
@@ -172,15 +199,18 @@ class RestTransport:
 
     def _addressed(self, request: Request) -> Request:
         """The request with an absolute URL and an api-version; a URL that the service gave out keeps its query."""
-        split = urlsplit(request.path)
-        if not split.scheme:
-            split = urlsplit(self._base_url + request.path)
+        try:
+            split = urlsplit(request.path if urlsplit(request.path).scheme else self._base_url + request.path)
+            _ = split.port  # raises when it is none
+        except ValueError as error:
+            message = f"'{request.path}' is no URL that can be asked: {error}."
+            raise HttpResponseError(message, target="url") from error
         query = {**dict(parse_qsl(split.query, keep_blank_values=True)), **request.query}
         found = ids.parted(split.path)
-        if found:
-            said = request.api_version or query.get("api-version") or versions.of(found[1])
+        if found or request.api_version:
+            said = request.api_version or query.get("api-version") or versions.of(found[1] if found else "")
             query = {"api-version": said, **query} | {"api-version": said}
-        return evolve(request, path=split._replace(query="").geturl(), query=query)
+        return evolve(request, path=_as_sent(split._replace(query="").geturl()), query=query)
 
     def _is_ours(self, url: str) -> bool:
         """Whether the token may go there: it is for nobody else."""
@@ -193,7 +223,7 @@ class _Tries:
     def __init__(self, request: Request, most: int | None) -> None:
         # Without its content: tenacity holds on to this until the garbage is collected, and uploads are large.
         self._request, self._most = evolve(request, content=None), most
-        action = urlsplit(request.path).path.rpartition("/")[2].lower()
+        action = request.path.partition("?")[0].rpartition("/")[2].lower()
         reads = request.method == "POST" and action in _READS
         self._harmless = (request.method in _AGAIN or reads) and not _runs_out(request)
         self._put_off = action not in _NEVER and not _runs_out(request)
@@ -232,7 +262,8 @@ class _Tries:
         """Say once that the service slows this client down."""
         if not self._told and _asked(state):
             self._told = True
-            what, seconds = f"{self._request.method} {self._request.path}", state.upcoming_sleep
+            # Without the query: in a URL that a service gave out, that may open something.
+            what, seconds = f"{self._request.method} {self._request.path.partition('?')[0]}", state.upcoming_sleep
             logger.warning("%s: the service is busy and asks to wait; trying again in %.1f s", what, seconds)
 
 
@@ -311,6 +342,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = inside if isinstance(inside, BaseException) and inside is not error else error.__cause__
 
 
+def _forget_query(error: requests.RequestException) -> None:
+    """Take the query out of urllib3's own words, which tracebacks show: a signature in it opens a container."""
+    for each in _chain(error):
+        each.args = tuple(_QUERY.sub(r"\1", said) if isinstance(said, str) else said for said in each.args)
+
+
 def _unsent(cause: BaseException | None) -> bool:
     """Whether no connection was made, so that nothing was sent."""
     if isinstance(cause, requests.ConnectTimeout):
@@ -331,6 +368,18 @@ def _passes(cause: BaseException | None) -> bool:
 def _runs_out(request: Request) -> bool:
     """Whether what it sends can be read but once."""
     return not isinstance(request.content, (bytes, Path, type(None)))
+
+
+def _as_sent(url: str) -> str:
+    r"""
+    A URL as `requests` writes it, so that a token's host is looked for where it will go.
+
+    Readers of URLs differ: of `https://a\@b/` one takes `a` for the host, another `b`.
+    """
+    prepared = requests.PreparedRequest()
+    with suppress(requests.RequestException):  # what cannot be sent is told when it is
+        prepared.prepare_url(url, None)
+    return prepared.url or url
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

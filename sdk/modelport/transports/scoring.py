@@ -16,6 +16,7 @@ import requests
 from attrs import frozen
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]  # urllib3's, by its only door
 
+from modelport.arm.messages import lower
 from modelport.errors import ServiceRequestError, ServiceRequestTimeoutError
 from modelport.transports.rest import pooled_session, reason
 
@@ -90,7 +91,7 @@ class Scorer:
             return Answer(
                 answer.status_code,
                 answer.content,
-                _lower(answer.headers),
+                lower(answer.headers),
                 _encoding(answer.headers),
                 answer.elapsed.total_seconds(),
             )
@@ -100,7 +101,7 @@ class Scorer:
         with self._asked(url, content, headers, timeout, stream=True) as answer:
             return Opened(
                 answer.status_code,
-                _lower(answer.headers),
+                lower(answer.headers),
                 _encoding(answer.headers),
                 answer.elapsed.total_seconds(),
                 lambda: _pieces(url, answer, timeout),
@@ -136,7 +137,8 @@ def _told(url: str, timeout: float | None) -> Iterator[None]:
     try:
         yield
     except requests.Timeout as error:
-        raise ServiceRequestTimeoutError(f"{url} did not answer {within}.") from error
+        remedy = " Give invoke() a longer timeout." if timeout is not None else ""
+        raise ServiceRequestTimeoutError(f"{url} did not answer {within}.{remedy}") from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise ServiceRequestError(f"The answer of {url} was cut off: {reason(error)}.") from error
     except requests.RequestException as error:
@@ -157,10 +159,6 @@ def _pieces(url: str, answer: requests.Response, timeout: float | None) -> Itera
                 yield piece
         except BaseHTTPError as error:
             raise requests.exceptions.ChunkedEncodingError(error) from error
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _encoding(headers: Mapping[str, str]) -> str:

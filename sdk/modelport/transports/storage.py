@@ -258,13 +258,17 @@ def of_datastore(transport: Transport, name: str) -> Container:
     """
     place = f"{transport.workspace}/datastores/{name}"
     answer = faults.raise_for(transport.send(Request("GET", place)), f"GET datastores/{name}")
-    said = answer.body["properties"]
+    said = answer.body.get("properties") if isinstance(answer.body, Mapping) else None
+    if not isinstance(said, Mapping):
+        raise HttpResponseError(f"Datastore '{name}': the service answered {str(answer.body)[:80]!r}, not a datastore.")
     if said.get("datastoreType") != "AzureBlob":
         raise ValidationException(
             f"Datastore '{name}' is of type {said.get('datastoreType')}, and files are kept in AzureBlob datastores "
             "only. Name another datastore.",
             target="datastore",
         )
+    if not (said.get("accountName") and said.get("containerName")):
+        raise HttpResponseError(f"Datastore '{name}': the service names no account and container for it.")
     # Only these three count: a server may end the account's name with '#', which keeps its own host and port.
     account = urlsplit(f"{said.get('protocol') or 'https'}://{said['accountName']}.blob.{said.get('endpoint')}")
     url = f"{account.scheme}://{account.netloc}{account.path}".rstrip("/") + f"/{said['containerName']}"
@@ -293,11 +297,16 @@ def of_pending_upload(transport: Transport, place: str) -> tuple[Container, str]
     request = Request("POST", f"{transport.workspace}/{place}/startPendingUpload", body=body)
     answer = faults.raise_for(transport.send(request), f"startPendingUpload of {place}")
     said = answer.body["blobReferenceForConsumption"]
+    return of_reference(transport, said), str(said["blobUri"]).rstrip("/")
+
+
+def of_reference(transport: Sender, said: Mapping[str, Any]) -> Container:
+    """The container of a `blobReferenceForConsumption`: `{"blobUri": "https://…", "credential": {"sasUri": …}}`."""
     url, _, query = str((said.get("credential") or {}).get("sasUri") or said["blobUri"]).partition("?")
     container = Container(transport, url.rstrip("/"), _query(query))
     if not container.signature:
         container.credential = "storage"
-    return container, str(said["blobUri"]).rstrip("/")
+    return container
 
 
 def _checksum(data: bytes) -> dict[str, str]:

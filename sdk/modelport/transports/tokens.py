@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from modelport.arm.messages import Credential
 from modelport.errors import ClientAuthenticationError
@@ -31,6 +31,9 @@ _SPARE = 120.0
 """Seconds before its end at which a token is no longer used."""
 _LEAST = 5.0
 """Seconds for which a token that was just given is used, whatever the clock says of its end."""
+_ZONES = ".storage.azure.net"
+"""Hosts of accounts that are in a DNS zone of Azure's: `{account}.z01.blob.storage.azure.net`."""
+
 _CLAIMS = re.compile(r'claims="([^"]+)"')
 
 
@@ -93,7 +96,7 @@ class Fixed:
 
 @frozen
 class _Known:
-    token: str
+    token: str = field(repr=False)
     until: float
 
 
@@ -126,6 +129,11 @@ class Entra:
                 f"A credential's token is not sent to {where.scheme}://{where.netloc}, where everybody on the way "
                 "could read it: use https."
             )
+        if whose == "storage" and not self._is_storage(where.hostname or ""):
+            raise ClientAuthenticationError(
+                f"A token for storage is not sent to '{where.netloc}', which is no storage account of the cloud "
+                f"'{self._cloud.name}'. If it is one, say so: cloud_metadata={{'storage_endpoint': '…'}}."
+            )
         scope = self._scopes[whose]
         with self._lock:
             known = self._known.get(scope)
@@ -147,6 +155,10 @@ class Entra:
     def scoring_token(self) -> Any:
         """One for Azure ML itself; asked for each time, as the credential keeps it."""
         return self._ask(self._cloud.scoring_scope)
+
+    def _is_storage(self, host: str) -> bool:
+        """Whether it may see the token for storage, which opens all accounts of the user: datastores name any host."""
+        return host in HERE or host.endswith((f".{self._cloud.storage_endpoint}", _ZONES))
 
     def _renew(self, scope: str, **keywords: Any) -> _Known:
         given = self._ask(scope, **keywords)

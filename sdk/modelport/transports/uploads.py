@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from modelport.errors import ClientAuthenticationError, ResourceExistsError, ServiceRequestError
+from modelport.errors import ClientAuthenticationError, ResourceExistsError, ServiceRequestError, ValidationException
 from modelport.transports.progress import bar
 from modelport.transports.sources import File, Source
 from modelport.transports.storage import Container
@@ -32,6 +32,7 @@ def upload(
     asset: str,
     version: str,
     show_progress: bool = False,
+    anew: bool = False,
 ) -> str:
     """
     Send what the container does not have yet; returns where it is in the container.
@@ -43,6 +44,7 @@ def upload(
         asset: Name of the asset that the files are for, noted with them.
         version: Its version.
         show_progress: Whether to draw a bar on a terminal.
+        anew: Whether what is there already is written again: nothing in its place says what its content is.
 
     Raises:
         errors.ServiceRequestError: It was cut off. Call again to send the rest.
@@ -50,9 +52,10 @@ def upload(
     """
     where = f"{under}/{source.name}" if under else source.name
     try:
-        return _Upload(container, source, where).run(asset, version, show_progress=show_progress)
+        return _Upload(container, source, where, anew).run(asset, version, show_progress=show_progress)
     except ServiceRequestError as error:
-        message = f"Uploading '{source.path}' was cut off: {error.message} What arrived is kept: call again to go on."
+        hint = "Call again." if anew else "What arrived is kept: call again to go on."
+        message = f"Uploading '{source.path}' was cut off: {error.message} {hint}"
         raise type(error)(message, target="path") from error
 
 
@@ -63,6 +66,7 @@ class _Upload:
     container: Container
     source: Source
     where: str
+    anew: bool = False
     there: dict[str, int] = field(factory=dict)
     """The blobs that an earlier upload left, each with its size in bytes."""
 
@@ -73,7 +77,10 @@ class _Upload:
         files = self.source.files
         first = self.name(files[0])
         mark = self.container.head(first)
-        if mark:
+        if mark and self.anew:
+            self.there = self._found()
+            self._refuse_others(files)
+        elif mark:
             # Source: recordings. Older clients of Azure put files elsewhere, and what is there serves as well.
             old = first.replace(PLACE, OLD_PLACE)
             there = self.container.head(old) if old != first else None
@@ -109,13 +116,23 @@ class _Upload:
             all_done(task(look, self.name(each)) for each in self.source.files)
             return found
 
+    def _refuse_others(self, files: list[File]) -> None:
+        """What has to be written anew must not be mixed with files that are no longer a part of it."""
+        others = sorted(set(self.there) - {self.name(each) for each in files})
+        if others:
+            raise ValidationException(
+                f"An earlier upload of '{self.source.path}' left '{others[0]}', which it does not have now, and which "
+                "would stay. Choose another version.",
+                target="version",
+            )
+
     def name(self, file: File) -> str:
         """A file's blob."""
         return self.where if self.source.is_file else f"{self.where}/{file.name}"
 
     def send(self, files: list[File]) -> None:
         """Send files that are not there, many at once."""
-        missing = [each for each in files if self.there.get(self.name(each)) != each.size]
+        missing = [each for each in files if self.anew or self.there.get(self.name(each)) != each.size]
         self.moved(sum(each.size for each in files) - sum(each.size for each in missing))
         tasks: list[Callable[[], None]] = []
         large = []
@@ -134,7 +151,7 @@ class _Upload:
         self.moved(file.size)
 
     def _missing_blocks(self, file: File) -> list[Callable[[], None]]:
-        have = self.container.uncommitted(self.name(file))
+        have = {} if self.anew else self.container.uncommitted(self.name(file))
         missing = []
         for start, length in self.source.blocks(file):
             if have.get(_block_id(start)) == length:
@@ -159,7 +176,7 @@ class _Upload:
             put(name in self.there)
         except ResourceExistsError:
             there = self.container.head(name)
-            if there is None or there.size != file.size:
+            if self.anew or there is None or there.size != file.size:
                 put(True)
 
 
