@@ -167,9 +167,10 @@ class StaticToken:
 def client_of(stub, credential=None, **keywords):
     """A client of `stub`; keywords go to `MLClient`."""
     names, cloud = stub.workspace, dict.fromkeys(("resource_manager", "active_directory", "aml_resource_id"), stub.url)
-    cloud["storage_endpoint"] = "core.windows.net"
+    cloud |= {"storage_endpoint": "core.windows.net", "registry_discovery_endpoint": f"{stub.url}/"}
     said = {"cloud": "Stub", "cloud_metadata": cloud, "connection_verify": str(stub.ca), **keywords}
-    return MLClient(credential or StaticToken(), names.subscription, names.group, names.name, **said)
+    where = () if "registry_name" in keywords else (names.subscription, names.group, names.name)
+    return MLClient(credential or StaticToken(), *where, **said)
 
 
 @pytest.fixture
@@ -183,7 +184,8 @@ def azure_client(azure_stub):
 
     yield make
     for each in made:
-        each._service.transport.close()
+        if "_service" in vars(each):
+            each._service.transport.close()
 
 
 @pytest.fixture(scope="module")

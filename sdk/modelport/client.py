@@ -58,6 +58,9 @@ class MLClient:
     `MLClient.connect(url)` on a Modelport server. Threads may share a client.
     """
 
+    _registry = ""
+    """Name of the registry that it is for; empty when it is for a workspace."""
+
     def __init__(
         self,
         credential: Any = None,
@@ -81,7 +84,8 @@ class MLClient:
             subscription_id: Id of the subscription.
             resource_group_name: Name of the resource group.
             workspace_name: Name of the workspace.
-            registry_name: Registries cannot be used yet.
+            registry_name: Instead of a workspace: a registry of Azure's, whose models and environments the client is
+                for. Its subscription and group are the registry's own, whatever is said.
             show_progress: Whether a terminal is told of uploads, and of operations that are waited for.
             enable_telemetry: Taken for Azure's sake: there is no telemetry.
             cloud: `AzureCloud`, `AzureChinaCloud`, `AzureUSGovernment`, or a name for what `cloud_metadata` says;
@@ -92,17 +96,24 @@ class MLClient:
         Raises:
             TypeError: There is no such keyword.
             errors.ValidationException: The workspace is not wholly named, or the cloud is not known.
-            errors.UnsupportedByBackend: `MODELPORT_BACKEND` is one that this version does not have.
+            errors.UnsupportedByBackend: `MODELPORT_BACKEND` is one that this version does not have, or one without
+                registries.
         """
-        if registry_name:
-            both = "Give workspace_name or registry_name, not both." if workspace_name else ""
-            message = both or "Registries are not supported: name a workspace."
-            raise ValidationException(message, target="registry_name")
+        if registry_name and workspace_name:
+            raise ValidationException("Give workspace_name or registry_name, not both.", target="registry_name")
         options = import_module("modelport.transports.options").of(keywords, _KEYWORDS)
         where = import_module("modelport.transports.clouds").named(cloud, cloud_metadata)
         self._show_progress = show_progress
         said = (subscription_id, resource_group_name, workspace_name)
         elsewhere = _redirected(options)
+        if registry_name:
+            if elsewhere:
+                raise import_module("modelport.transports.base").no_registry(registry_name)
+            self._registry = registry_name
+            self._names: tuple[str, ...] = ("", "", "")
+            self._open: Callable[[], Transport]
+            self._open = lambda: _connect().azure_registry(credential, registry_name, where, options)
+            return
         if elsewhere:
             self._open = elsewhere
             self._names = tuple(str(name or here) for name, here in zip(said, _HERE, strict=True))
@@ -196,58 +207,65 @@ class MLClient:
 
     @property
     def subscription_id(self) -> str:
-        """The subscription."""
-        return self._names[0]
+        """The subscription; a registry's own, which is asked for."""
+        return self._service.workspace.subscription if self._registry else self._names[0]
 
     @property
     def resource_group_name(self) -> str:
-        """The resource group."""
-        return self._names[1]
+        """The resource group; a registry's own, which is asked for."""
+        return self._service.workspace.group if self._registry else self._names[1]
 
     @property
     def workspace_name(self) -> str:
-        """The workspace."""
+        """The workspace; empty for a registry."""
         return self._names[2]
 
     @cached_property
     def online_endpoints(self) -> OnlineEndpointOperations:
         """Create, read, change, call and delete endpoints."""
         kind = import_module("modelport.operations.online_endpoints").OnlineEndpointOperations
-        return cast("OnlineEndpointOperations", kind(self._service))
+        return cast("OnlineEndpointOperations", kind(self._in_workspace))
 
     @cached_property
     def online_deployments(self) -> OnlineDeploymentOperations:
         """Create, read, change and delete deployments."""
         kind = import_module("modelport.operations.online_deployments").OnlineDeploymentOperations
-        return cast("OnlineDeploymentOperations", kind(self._service))
+        return cast("OnlineDeploymentOperations", kind(self._in_workspace))
 
     @cached_property
     def models(self) -> ModelOperations:
         """Register, read and list models."""
-        return cast("ModelOperations", import_module("modelport.operations.assets").ModelOperations(self._service))
+        if self._registry:
+            kind = import_module("modelport.operations.registry_assets").RegistryModelOperations
+        else:
+            kind = import_module("modelport.operations.assets").ModelOperations
+        return cast("ModelOperations", kind(self._service))
 
     @cached_property
     def environments(self) -> EnvironmentOperations:
         """Register, read and list environments."""
-        kind = import_module("modelport.operations.assets").EnvironmentOperations
+        if self._registry:
+            kind = import_module("modelport.operations.registry_assets").RegistryEnvironmentOperations
+        else:
+            kind = import_module("modelport.operations.assets").EnvironmentOperations
         return cast("EnvironmentOperations", kind(self._service))
 
     @cached_property
     def data(self) -> DataOperations:
         """Register, read and list data assets."""
-        return cast("DataOperations", import_module("modelport.operations.assets").DataOperations(self._service))
+        return cast("DataOperations", import_module("modelport.operations.assets").DataOperations(self._in_workspace))
 
     @cached_property
     def datastores(self) -> DatastoreOperations:
         """Read datastores."""
         kind = import_module("modelport.operations.assets").DatastoreOperations
-        return cast("DatastoreOperations", kind(self._service))
+        return cast("DatastoreOperations", kind(self._in_workspace))
 
     @cached_property
     def workspaces(self) -> WorkspaceOperations:
         """Read workspaces."""
         kind = import_module("modelport.operations.assets").WorkspaceOperations
-        return cast("WorkspaceOperations", kind(self._service))
+        return cast("WorkspaceOperations", kind(self._in_workspace, self.workspace_name))
 
     def create_or_update(self, entity: Entity) -> Any:
         """
@@ -289,7 +307,7 @@ class MLClient:
             TypeError: It is something else.
             errors.ValidationException: It is not valid, or names files that are not there.
         """
-        return cast("Plan", import_module("modelport.operations.plan").plan(self._service, entity))
+        return cast("Plan", import_module("modelport.operations.plan").plan(self._in_workspace, entity))
 
     def preflight(self, entity: Entity, *, request_file: str | os.PathLike[str] | None = None) -> Report:
         """
@@ -302,9 +320,9 @@ class MLClient:
         Raises:
             TypeError: It is neither.
         """
-        azure = import_module("modelport.operations.plan").is_azure(self._service)
+        azure = import_module("modelport.operations.plan").is_azure(self._in_workspace)
         report = import_module("modelport.operations.preflight").report
-        return cast("Report", report(entity, request_file=request_file, azure=azure))
+        return cast("Report", report(entity, request_file=request_file, azure=azure, here=not azure))
 
     def apply(self, source: Sources, *, dry_run: bool = False) -> Applied:
         """
@@ -323,11 +341,13 @@ class MLClient:
             errors.ValidationException: Everything that is wrong with the files; nothing was sent.
             errors.ModelportError: What failed. What was done before stays, and applying again goes on from there.
         """
-        application = import_module("modelport.operations.apply").Application(self, self._service)
+        application = import_module("modelport.operations.apply").Application(self, self._in_workspace)
         return cast("Applied", application.rehearse(source) if dry_run else application.run(source))
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in zip(_NAMES, self._names, strict=True))
+        if self._registry:
+            said = f"registry_name={self._registry!r}"
         return f"MLClient({said})"
 
     if not TYPE_CHECKING:  # a type checker is to say so itself
@@ -339,9 +359,26 @@ class MLClient:
             names = [each for each in dir(self) if not each.startswith("_")]
             raise AttributeError(not_here("MLClient", name, names), name=name)
 
+    @property
+    def _in_workspace(self) -> Service:
+        """
+        What is asked about all that registries do not have.
+
+        Raises:
+            errors.UnsupportedByBackend: It is for a registry.
+        """
+        if self._registry:
+            raise UnsupportedByBackend(
+                f"This client is for registry '{self._registry}', which has models and environments only. Make another "
+                "one with workspace_name for all else.",
+                target="registry_name",
+            )
+        return self._service
+
     @cached_property
     def _service(self) -> Service:
-        kind = import_module("modelport.operations.base").Service
+        module, name = ("registries", "Registry") if self._registry else ("base", "Service")
+        kind = getattr(import_module(f"modelport.operations.{module}"), name)
         return cast("Service", kind(self._open(), show_progress=self._show_progress))
 
 

@@ -23,7 +23,13 @@ from modelport.entities import (
     PackageInputPathUrl,
     Route,
 )
-from modelport.errors import ResourceExistsError, ResourceNotFoundError, UnsupportedByBackend, ValidationException
+from modelport.errors import (
+    ImageBuildFailure,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    UnsupportedByBackend,
+    ValidationException,
+)
 from modelport.schema import faces
 from modelport.schema.faces import Face
 
@@ -278,13 +284,6 @@ def test_a_version_never_gets_other_files(client, azure_stub, weights):
         client.models.create_or_update(Model(name="net", version="1", path=weights))
 
 
-def test_registries_are_named_as_what_is_missing(client):
-    said = {"share_with_name": "n", "share_with_version": "1", "registry_name": "shared"}
-    for assets in (client.models, client.environments):
-        with pytest.raises(UnsupportedByBackend, match="registry 'shared'"):
-            assets.share("net", "1", **said)
-
-
 def test_datastores_and_workspaces_are_read(client, azure_stub):
     store = client.datastores.get("workspaceblobstore")
     assert isinstance(store, AzureBlobDatastore)
@@ -336,6 +335,16 @@ def test_a_package_becomes_an_environment(client, azure_stub, tmp_path):
         "modelConfiguration": {"mode": "Copy", "mountPath": "/m"},
         "tags": {"k": "v"},
     }
+
+
+@pytest.mark.parametrize("also_operation", [False, True])
+def test_why_a_package_was_not_built_is_told(also_operation, client, azure_stub):
+    azure_stub.also_operation = also_operation
+    azure_stub.add("models/net/versions/1", {"properties": {"modelUri": "azureml://x"}})
+    azure_stub.failing["models/net/versions/1"] = {"code": "ImageBuildFailure", "message": "No space left."}
+    package = ModelPackage(target_environment="packed", inferencing_server=CustomInferencingServer())
+    with pytest.raises(ImageBuildFailure, match="No space left"):
+        client.models.package("net", "1", package)
 
 
 def test_a_package_of_a_server_of_ones_own(client, azure_stub):

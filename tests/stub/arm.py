@@ -39,6 +39,19 @@ class _Operation:
 
 def answer(state: State, seen: Seen) -> Answer:
     """What the management API says."""
+    found = refused(state, seen)
+    if found:
+        return found
+    if _LISTS.fullmatch(seen.path):
+        return Answer(200, {"value": [_workspace(state)]})
+    here = str(state.workspace)
+    if not seen.path.lower().startswith(here.lower()):
+        return fault(404, "ResourceNotFound", f"{seen.path} not found")
+    return _below(state, seen, place_in(seen.path[len(here) :]))
+
+
+def refused(state: State, seen: Seen) -> Answer | None:
+    """What is said to a request without an api-version, a good token, or the right content type; None to others."""
     if "api-version" not in seen.query:
         return fault(400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required.")
     bearer = seen.headers.get("authorization", "")
@@ -47,16 +60,11 @@ def answer(state: State, seen: Seen) -> Answer:
         return fault(401, "InvalidAuthenticationToken", "The access token is invalid or has expired.", headers)
     if seen.body and not seen.headers.get("content-type", "").startswith("application/json"):
         return fault(415, "UnsupportedMediaType", "The content media type is not supported: send application/json.")
-    if _LISTS.fullmatch(seen.path):
-        return Answer(200, {"value": [_workspace(state)]})
-    here = str(state.workspace)
-    if not seen.path.lower().startswith(here.lower()):
-        return fault(404, "ResourceNotFound", f"{seen.path} not found")
-    return _below(state, seen, _place(seen.path[len(here) :]))
+    return None
 
 
-def _place(path: str) -> str:
-    """Below the workspace, with collections spelled as Azure's own client does."""
+def place_in(path: str) -> str:
+    """A place, with collections spelled as Azure's own client does."""
     steps = path.strip("/").split("/")
     return "/".join(_COLLECTIONS.get(each.lower(), each) if n % 2 == 0 else each for n, each in enumerate(steps))
 
@@ -66,17 +74,17 @@ def _below(state: State, seen: Seen, place: str) -> Answer:
     if not place:
         return Answer(200, _workspace(state))
     if steps[0] in ("operationsStatus", "operationResults"):
-        return _look(state, seen, steps)
+        return look(state, seen, steps)
     if seen.method == "POST":
         return _act(state, seen, "/".join(steps[:-1]), steps[-1])
     if steps[0] == "datastores":
         return _datastores(state, steps)
     if len(steps) % 2:
-        return _list(state, seen, place)
-    return _resource(state, seen, place)
+        return listed(state, seen, place)
+    return resource(state, seen, place)
 
 
-def _resource(state: State, seen: Seen, place: str) -> Answer:
+def resource(state: State, seen: Seen, place: str) -> Answer:
     steps, known = place.split("/"), state.resources.get(place)
     container = steps[0] in _ASSETS and len(steps) == 2
     if seen.method == "GET":
@@ -100,11 +108,8 @@ def _resource(state: State, seen: Seen, place: str) -> Answer:
     status = 200 if known else 201
     if steps[0] != "onlineEndpoints" or state.way == "done":
         return Answer(status, document)
-    operation = _begin(state, place)
-    headers = {"x-ms-retry-after-ms": str(state.retry_after_ms)}
-    if state.way == "operation":
-        headers["Azure-AsyncOperation"] = _url(state, f"operationsStatus/{operation}", seen.query["api-version"])
-    return Answer(status, _present(state, place, document, look=False), headers)
+    headers = followed(state, place, seen.query["api-version"])
+    return Answer(status, _present(state, place, document, counted=False), headers)
 
 
 def _delete(state: State, seen: Seen, place: str) -> Answer:
@@ -115,10 +120,10 @@ def _delete(state: State, seen: Seen, place: str) -> Answer:
         return Answer(200)
     for each in [each for each in state.resources if f"{each}/".startswith(f"{place}/")]:
         state.resources.pop(each)
-    return _accepted(state, place)
+    return accepted(state, place)
 
 
-def _list(state: State, seen: Seen, place: str) -> Answer:
+def listed(state: State, seen: Seen, place: str) -> Answer:
     collection = place.split("/")
     depth = len(collection) + 1
     if collection[0] in _ASSETS and len(collection) == 1:
@@ -176,17 +181,17 @@ def _act(state: State, seen: Seen, place: str, action: str) -> Answer:
         kind = f"{said['keyType'].lower()}Key"
         held = keys_of(state, name)
         held[kind] = fresh if fresh and fresh != held[kind] else str(uuid.uuid4())
-        return _accepted(state, place)
+        return accepted(state, place)
     if action == "getLogs":
         return Answer(200, {"content": f"line1\nline2 {json.dumps(said, sort_keys=True)}"})
     if action == "package":
-        return _accepted(state, place, _package(state, place, said))
+        return accepted(state, place, _package(state, place, said))
     return fault(404, "UserError", f"/{place} has no {action}")
 
 
 def _package(state: State, place: str, said: dict[str, Any]) -> dict[str, Any]:
     """The environment that a package is, made at once; what its operation answers in the end."""
-    target = said.get("targetEnvironmentId") or said.get("targetEnvironment", {})
+    target = said.get("targetEnvironmentId") or said.get("targetEnvironmentName") or said.get("targetEnvironment", {})
     steps = (
         (target if isinstance(target, str) else target.get("name", "packaged")).split("environments/")[-1].split("/")
     )
@@ -217,12 +222,25 @@ def _begin(state: State, place: str, result: Any = None) -> str:
     return name
 
 
-def _accepted(state: State, place: str, result: Any = None) -> Answer:
-    url = _url(state, f"operationResults/{_begin(state, place, result)}", "x")
-    return Answer(202, headers={"Location": url, "x-ms-retry-after-ms": str(state.retry_after_ms)})
+def followed(state: State, place: str, api_version: str) -> dict[str, str]:
+    """Begin an operation of a PUT; returns the headers that say how to follow it."""
+    operation = _begin(state, place)
+    headers = {"x-ms-retry-after-ms": str(state.retry_after_ms)}
+    if state.way == "operation":
+        headers["Azure-AsyncOperation"] = _url(state, f"operationsStatus/{operation}", api_version)
+    return headers
 
 
-def _look(state: State, seen: Seen, steps: list[str]) -> Answer:
+def accepted(state: State, place: str, result: Any = None) -> Answer:
+    """The answer to what takes a while; `result` is what `Location` has in the end."""
+    operation = _begin(state, place, result)
+    headers = {"Location": _url(state, f"operationResults/{operation}", "x")}
+    if state.also_operation:
+        headers["Azure-AsyncOperation"] = _url(state, f"operationsStatus/{operation}", "x")
+    return Answer(202, headers={**headers, "x-ms-retry-after-ms": str(state.retry_after_ms)})
+
+
+def look(state: State, seen: Seen, steps: list[str]) -> Answer:
     kind, name = steps[0], steps[-1]
     operation = state.operations.get(name)
     if not operation:
@@ -244,7 +262,7 @@ def _look(state: State, seen: Seen, steps: list[str]) -> Answer:
     return Answer(200, {**said, "status": "Succeeded", "percentComplete": 100})
 
 
-def _present(state: State, place: str, document: dict[str, Any], *, look: bool = True) -> dict[str, Any]:
+def _present(state: State, place: str, document: dict[str, Any], *, counted: bool = True) -> dict[str, Any]:
     """A resource as it is read; while its state is what tells of its operation, the state changes with the looks."""
     if state.way != "resource" or not place.startswith("onlineEndpoints/"):
         return document
@@ -253,7 +271,7 @@ def _present(state: State, place: str, document: dict[str, Any], *, look: bool =
         return document
     last = going[-1]
     current = "Creating" if last.left > 0 else "Failed" if last.error else "Succeeded"
-    last.left -= 1 if look else 0
+    last.left -= 1 if counted else 0
     return {**document, "properties": {**document["properties"], "provisioningState": current}}
 
 

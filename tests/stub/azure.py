@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from . import arm, blobs, certificate, scoring
+from . import arm, blobs, certificate, registries, scoring
 from .messages import Answer, Cut, Fault, Half, Reset, Say, Seen
 from .state import State
 
@@ -81,10 +81,17 @@ class AzureStub(State):
             added = self.resources[place] = arm.document_of(self, place, document)
         return added
 
+    def registry(self, name: str) -> State:
+        """What a registry has, which is made when there is none; its `resources` are as the workspace's."""
+        with self.lock:
+            return registries.of(self, name)
+
     def answer(self, seen: Seen, body: bytes) -> Answer:
         """What Azure would say; `body` is the whole body, whether or not `seen` keeps it."""
         if seen.path.startswith("/subscriptions/"):
             return arm.answer(self, seen)
+        if registries.serves(seen.path):
+            return registries.answer(self, seen)
         if seen.path == "/score":
             return scoring.score(self, seen)
         if seen.path == "/swagger.json":
@@ -209,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _is_blob(self, seen: Seen) -> bool:
-        return seen.method == "PUT" and not seen.path.startswith("/subscriptions/")
+        return seen.method == "PUT" and "/subscriptions/" not in seen.path
 
     def _pieces(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -270,6 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Azure's stand-in, on loopback.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--http", action="store_true", help="plain http")
+    parser.add_argument("--registry", action="append", default=[], help="a registry that there is; may be repeated")
     parser.add_argument("--forget", action="store_true", help="keep no contents of blobs")
     said = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
@@ -277,6 +285,8 @@ def main() -> None:
         AzureStub(port=said.port, tls=not said.http, keep=not said.forget) as stub,
         contextlib.suppress(KeyboardInterrupt),
     ):
+        for name in said.registry:
+            stub.registry(name)
         print(stub.url, stub.ca or "", flush=True)  # noqa: T201
         threading.Event().wait()
 

@@ -45,6 +45,8 @@ class State:
     """How many looks find an operation in progress; `math.inf`: it never ends."""
     way: Literal["operation", "resource", "done"] = "operation"
     """How a PUT of an endpoint or a deployment is followed: by its operation, by the resource's state, not at all."""
+    also_operation: bool = False
+    """Whether a POST that takes a while answers with `Azure-AsyncOperation` beside `Location`."""
     failing: dict[str, dict[str, Any]] = field(factory=dict)
     """Place → the error with which the operations on it end."""
     retry_after_ms: int = 10
@@ -63,6 +65,8 @@ class State:
     """Whether contents are kept; without them, a stub takes any amount."""
     lock: threading.RLock = field(factory=threading.RLock, repr=False)
     operations: dict[str, Any] = field(factory=dict, repr=False)
+    registries: dict[str, "State"] = field(factory=dict)
+    """Name → what a registry has; `AzureStub.registry` makes one."""
 
     @property
     def host(self) -> str:

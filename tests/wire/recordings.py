@@ -11,8 +11,12 @@ from attrs import define, field
 HERE = Path(__file__).parent
 FILES = sorted(path.stem for path in (HERE / "recorded").glob("*.json"))
 OPERATIONS = json.loads((HERE / "wire-sequences.json").read_text(encoding="utf-8"))["operations"]
+REGISTRIES = json.loads((HERE / "registry-sequences.json").read_text(encoding="utf-8"))["operations"]
 LABELS = [each["label"] for each in OPERATIONS]
 
+_REGISTRY = re.compile(
+    r"/mferp/managementfrontend/subscriptions/[^/]+/resourceGroups/[^/]+/providers/[^/]+/registries/sea"
+)
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|GUID-\d+")
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)")
@@ -80,7 +84,7 @@ def seen_request(seen, workspace):
     body = json.loads(seen.body) if json_body and seen.body else f"<{seen.size_bytes} bytes>" if seen.body else None
     return Asked(
         seen.method,
-        "{WS}" + seen.path[len(str(workspace)) :] if mine else unquote(seen.path),
+        "{WS}" + seen.path[len(str(workspace)) :] if mine else _REGISTRY.sub("{REG}", unquote(seen.path)),
         {name: value for name, value in seen.query.items() if name not in ("sv", "sig")},
         dict(seen.headers),
         body,

@@ -23,6 +23,7 @@ from modelport.operations.references import (
     registered_environment,
     registered_model,
 )
+from modelport.operations.registries import shared
 from modelport.schema import faces
 from modelport.schema.faces import Face
 from modelport.transports import downloads, storage
@@ -124,13 +125,6 @@ class _Assets(Generic[_A]):
         container = f"{self._collection}/{_step(name)}"
         return f"{container}/versions/{_step(version)}" if version else container
 
-    def _not_shared(self, name: str, registry_name: str) -> UnsupportedByBackend:
-        return UnsupportedByBackend(
-            f"{self._kind.__name__} '{name}' cannot be shared with registry '{registry_name}': Modelport has no "
-            "registries. Share it by Azure's own tools, or create it in the other workspace from its files.",
-            target="registry_name",
-        )
-
 
 class ModelOperations(_Assets[Model]):
     """Models of the workspace. Threads may share it."""
@@ -207,21 +201,26 @@ class ModelOperations(_Assets[Model]):
         return packaged(self._service, self._place(name, version), package_request)
 
     def share(
-        self,
-        name: str,
-        version: str,  # noqa: ARG002 (Azure's signature)
-        *,
-        share_with_name: str,  # noqa: ARG002 (as above)
-        share_with_version: str,  # noqa: ARG002 (as above)
-        registry_name: str,
+        self, name: str, version: str, *, share_with_name: str, share_with_version: str, registry_name: str
     ) -> Model:
         """
-        Copy a version to a registry, which Modelport does not have.
+        Copy a version to a registry, where other workspaces have it too; waits for the end.
+
+        Args:
+            name: Its name.
+            version: Its version.
+            share_with_name: What it is called there; empty is the same name.
+            share_with_version: Its version there; empty is the same.
+            registry_name: Name of the registry.
 
         Raises:
-            errors.UnsupportedByBackend: Always; the message says what to do instead.
+            errors.UnsupportedByBackend: There are no registries here: they are Azure's.
+            errors.ValidationException: The registry has such a version.
+            errors.ResourceNotFoundError: There is no such registry, or no such version.
         """
-        raise self._not_shared(name, registry_name)
+        place = self._place(name, version)
+        to = {"name": share_with_name or name, "version": share_with_version or version, "registry": registry_name}
+        return shared(self._service, Model, place, **to)
 
 
 class EnvironmentOperations(_Assets[Environment]):
@@ -260,21 +259,26 @@ class EnvironmentOperations(_Assets[Environment]):
         return self._listed(name, list_view_type)
 
     def share(
-        self,
-        name: str,
-        version: str,  # noqa: ARG002 (Azure's signature)
-        *,
-        share_with_name: str,  # noqa: ARG002 (as above)
-        share_with_version: str,  # noqa: ARG002 (as above)
-        registry_name: str,
+        self, name: str, version: str, *, share_with_name: str, share_with_version: str, registry_name: str
     ) -> Environment:
         """
-        Copy a version to a registry, which Modelport does not have.
+        Copy a version to a registry, where other workspaces have it too; waits for the end.
+
+        Args:
+            name: Its name.
+            version: Its version.
+            share_with_name: What it is called there; empty is the same name.
+            share_with_version: Its version there; empty is the same.
+            registry_name: Name of the registry.
 
         Raises:
-            errors.UnsupportedByBackend: Always; the message says what to do instead.
+            errors.UnsupportedByBackend: There are no registries here: they are Azure's.
+            errors.ValidationException: The registry has such a version.
+            errors.ResourceNotFoundError: There is no such registry, or no such version.
         """
-        raise self._not_shared(name, registry_name)
+        place = self._place(name, version)
+        to = {"name": share_with_name or name, "version": share_with_version or version, "registry": registry_name}
+        return shared(self._service, Environment, place, **to)
 
 
 class DataOperations(_Assets[Data]):
@@ -349,8 +353,9 @@ class DatastoreOperations:
 class WorkspaceOperations:
     """Workspaces of the resource group, which are read only. Threads may share it."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, called: str = "") -> None:
+        """`called` is what the client calls its workspace: on another backend than Azure that can be any name."""
+        self._service, self._called = service, called
 
     def get(self, name: str | None = None) -> Workspace:
         """
@@ -359,7 +364,8 @@ class WorkspaceOperations:
         Raises:
             errors.ResourceNotFoundError: There is none.
         """
-        url = f"{str(self._service.workspace).rpartition('/')[0]}/{_step(name or self._service.workspace.name)}"
+        own = self._service.workspace
+        url = f"{str(own).rpartition('/')[0]}/{_step(own.name if name in (None, '', self._called) else name)}"
         answer = faults.raise_for(self._service.transport.send(Request("GET", url)), f"GET workspace '{name}'")
         return _workspace(answer.body)
 

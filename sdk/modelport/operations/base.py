@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from types import NoneType
 from typing import Any, TypeVar, overload
 
 from modelport.arm import faults, ids, lro
@@ -188,7 +189,7 @@ class Service:
         return LROPoller(run, name, token=token, show_progress=self.show_progress)
 
     def _url(self, place: str) -> str:
-        return f"{self.workspace}/{place}" if place else str(self.workspace)
+        return f"{self.workspace}/{ids.checked(place)}" if place else str(self.workspace)
 
     def _lasting_url(self, place: str) -> str:
         """With the api-version in it, for whoever asks later."""
@@ -206,8 +207,11 @@ def _record(kind: type[_E], document: Any) -> _E:
 
 
 def _page(answer: Response) -> Mapping[str, Any]:
-    if isinstance(answer.body, Mapping) and isinstance(answer.body.get("value", []), (list, type(None))):
-        return answer.body
+    body = answer.body
+    if isinstance(body, Mapping) and isinstance(body.get("nextLink"), (str, NoneType)):
+        value = body.get("value")
+        if value is None or (isinstance(value, list) and all(isinstance(each, Mapping) for each in value)):
+            return body
     raise _strange(answer.body, "list")
 
 

@@ -175,9 +175,10 @@ class OnlineDeploymentOperations:
             if deployment.environment
             else None,
         )
-        made = packaged(self._service, f"models/{found.name}/versions/{found.version}", wanted)
-        place = f"{self._service.workspace}/{ids.place(made)}"
-        return changed(deployment, environment=made.id or place, model=None, code_configuration=None)
+        place = f"models/{found.name}/versions/{found.version}"
+        made = packaged(self._service, place, wanted, for_deployment=True)
+        environment = made.id or f"{self._service.workspace}/{ids.place(made)}"
+        return changed(deployment, environment=environment, model=None, code_configuration=None)
 
 
 def _refuse_strange(keywords: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from modelport.schema.faces import Face
 _MADE = re.compile(r".*/environments/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.IGNORECASE)
 
 
-def packaged(service: Service, model: str, wanted: ModelPackage) -> Environment:
+def packaged(service: Service, model: str, wanted: ModelPackage, *, for_deployment: bool = False) -> Environment:
     """
     The environment that the service makes of a model.
 
@@ -26,6 +26,7 @@ def packaged(service: Service, model: str, wanted: ModelPackage) -> Environment:
         service: The service.
         model: Place of the model, `models/{name}/versions/{version}`.
         wanted: What to build; local code in it is sent first.
+        for_deployment: Whether a deployment is made of it, for which the service takes the target's name alone.
 
     Raises:
         errors.HttpResponseError: It could not be built.
@@ -41,16 +42,23 @@ def packaged(service: Service, model: str, wanted: ModelPackage) -> Environment:
     base = wanted.base_environment_source
     if base and base.resource_id:
         base = changed(base, resource_id=_uri(environment_id(service, base.resource_id)))
-    about = service.ask("GET", "").body
-    where = f"azureml://locations/{about.get('location')}/workspaces/{about['properties'].get('workspaceId')}"
-    target = f"{where}/{wanted.target()}"
-    request = changed(wanted, inferencing_server=server, base_environment_source=base, target_environment=target)
-    answer = service.ask("POST", f"{model}/package", body=faces.dump(request, Face.REQUEST))
+    request = changed(wanted, inferencing_server=server, base_environment_source=base)
+    if for_deployment:
+        body = faces.dump(request, Face.REQUEST)
+        target = body["targetEnvironmentName"] = body.pop("targetEnvironmentId")
+    else:
+        about = service.ask("GET", "").body
+        where = f"azureml://locations/{about.get('location')}/workspaces/{about['properties'].get('workspaceId')}"
+        target = f"{where}/{wanted.target()}"
+        body = faces.dump(changed(request, target_environment=target), Face.REQUEST)
+    answer = service.ask("POST", f"{model}/package", body=body)
     made = answer.body
     if answer.status != 200:
-        follow = lro.start(answer, None)
+        # What was made stands where Location leads to in the end, whichever way the operation is followed.
+        follow = lro.start(answer, answer.headers.get("location"))
         made = LROPoller(follow_operation(service.transport, follow, _as_answered, model), model).result()
-    found = _MADE.fullmatch(str((made or {}).get("targetEnvironmentId") or target))
+    said = made.get("targetEnvironmentId") if isinstance(made, dict) else None
+    found = _MADE.fullmatch(str(said or target))
     if found:
         return service.get(Environment, f"environments/{found['name']}/versions/{found['version']}")
     newest = latest(service, Environment, wanted.target())

@@ -223,8 +223,8 @@ class _Watch:
             last = _repeated(self._look)
             if last.status.lower() != "succeeded":
                 raise _failure(last, self._name)
-        if self._follow.resource is None:
-            return None
+        if self._follow.resource in (None, self._follow.url):
+            return self._document
         known = document if self._follow.way == "done" else self._document
         if known is None:
             _repeated(self._fetch)
@@ -245,7 +245,7 @@ class _Watch:
             faults.raise_for(answer, f"GET {url}")
         seen = lro.look(way, answer)
         self._poller._saw(seen)  # noqa: SLF001 (the poller's own other half)
-        if way == "resource" and seen.ended:
+        if seen.ended and url == self._follow.resource:
             self._document = answer.body
         return seen
 

@@ -8,13 +8,15 @@ Azure's SDK. Files are sent once: where they are put is named by their content.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modelport.arm import faults, ids
+from modelport.arm import faults, ids, versions
+from modelport.arm.messages import Request
 from modelport.entities import (
     BuildContext,
     Code,
@@ -29,13 +31,21 @@ from modelport.entities import (
 )
 from modelport.entities.assets import ANONYMOUS_ENVIRONMENT
 from modelport.entities.base import Entity, changed
-from modelport.errors import HttpResponseError, ResourceExistsError, ResourceNotFoundError, ValidationException
+from modelport.errors import (
+    HttpResponseError,
+    ModelportError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ValidationException,
+)
 from modelport.operations.base import Service
 from modelport.schema import faces, files
 from modelport.schema.faces import Face
 from modelport.schema.fields import is_uri
 from modelport.transports import storage, uploads
 from modelport.transports.sources import Source, source
+
+logger = logging.getLogger(__name__)
 
 _E = TypeVar("_E", bound=Entity)
 _A = TypeVar("_A", Model, Environment, Data)
@@ -47,6 +57,9 @@ _CODES = uuid.UUID("6d6f6465-6c70-5f72-8074-636f64650000")
 _LEFT_OUT_OF_CODE = ("__pycache__", ".git")
 _HASH_VERSION = 202208
 _TRIES = 5
+_IN_REGISTRY = re.compile(
+    r"azureml://registries/(?P<registry>[^/]+)/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)", re.IGNORECASE
+)
 STORED = re.compile(r"azureml://(?:.+/)?datastores/(?P<store>[^/]+)/paths/(?P<path>.+)", re.IGNORECASE)
 """The URI of files in a datastore."""
 
@@ -54,10 +67,13 @@ STORED = re.compile(r"azureml://(?:.+/)?datastores/(?P<store>[^/]+)/paths/(?P<pa
 def resolved(service: Service, deployment: OnlineDeployment) -> OnlineDeployment:
     """The deployment with ids in place of names, paths and inline assets, in the order in which Azure's SDK asks."""
     configuration = deployment.code_configuration
+    code = registered_code(service, configuration) if configuration else None
+    environment = _id(service, Environment, deployment.environment)
+    _tell_of_template(service, deployment.model)
     return changed(
         deployment,
-        code_configuration=registered_code(service, configuration) if configuration else None,
-        environment=_id(service, Environment, deployment.environment),
+        code_configuration=code,
+        environment=environment,
         model=_id(service, Model, deployment.model),
         data_collector=_collector(service, deployment),
         location=service.location,
@@ -83,16 +99,16 @@ def registered_model(service: Service, model: Model) -> Model:
     """
     model.validate()
     assert model.path
-    local = None if is_uri(model.path) else source(_existing(model.path, "model"))
+    local = None if is_uri(model.path) else source(existing(model.path, "model"))
     digest = local.object_hash() if local else ""
     where = f"{uploads.PLACE}/{digest}/{local.name}" if local else ""
     anonymous = model.name is None
-    name = model.name or _digest(digest or model.path)
+    name = model.name or digest_of(digest or model.path)
     newest = latest(service, Model, f"models/{name}")
     if anonymous:
         if newest and (_is_elsewhere(newest, where) or newest.type not in (None, model.type)):
             # Azure's name for it says nothing of the folder's name, which is a part of the path that scripts open.
-            name = _digest(f"{digest}-{where.rpartition('/')[2]}-{model.type}")
+            name = digest_of(f"{digest}-{where.rpartition('/')[2]}-{model.type}")
         model = changed(model, name=name, version="1", is_anonymous=True)
     elif newest and model.version == newest.version and _is_elsewhere(newest, where):
         raise _other_files(model)
@@ -126,7 +142,7 @@ def registered_data(service: Service, data: Data) -> Data:
     if data.path is None:
         raise ValidationException(f"Data {data.name or '(anonymous)'!r} has no path: name its file or folder.")
     path = str(data.path)
-    local = None if is_uri(path) else source(_existing(path, "data"))
+    local = None if is_uri(path) else source(existing(path, "data"))
     if local and local.is_file != (data.type == "uri_file"):
         what = "file" if local.is_file else "folder"
         raise ValidationException(
@@ -136,7 +152,7 @@ def registered_data(service: Service, data: Data) -> Data:
         )
     digest = local.object_hash() if local else ""
     if data.name is None:
-        data = changed(data, name=_digest(digest or path), version="1", is_anonymous=True)
+        data = changed(data, name=digest_of(digest or path), version="1", is_anonymous=True)
     if local:
         path = _sent(service, local, digest, data)
     return _numbered(service, changed(data, path=path), "data", service.put)
@@ -155,7 +171,7 @@ def registered_environment(service: Service, environment: Environment) -> Enviro
         environment = changed(environment, conda_file=files.read_mapping(environment.conda_file))
     build = environment.build
     said = build.path if build and build.path and not is_uri(build.path) else None
-    local = source(_existing(said, "build context")) if said else None
+    local = source(existing(said, "build context")) if said else None
     digest = local.object_hash() if local else ""
 
     def put(environment: Environment) -> Environment:
@@ -165,7 +181,7 @@ def registered_environment(service: Service, environment: Environment) -> Enviro
         return service.put(environment)
 
     if environment.name is None:
-        version = _anonymous_version(environment, digest)
+        version = anonymous_version(environment, digest)
         return put(changed(environment, name=ANONYMOUS_ENVIRONMENT, version=version, is_anonymous=True))
 
     def unchanged(newest: Environment) -> bool:
@@ -186,7 +202,7 @@ def registered_code(service: Service, configuration: CodeConfiguration) -> CodeC
         return configuration
     if is_uri(said):
         return changed(configuration, code=_looked_up(service, said, "codes"))
-    folder = source(_existing(said, "code folder"), leave_out=_LEFT_OUT_OF_CODE)
+    folder = source(existing(said, "code folder"), leave_out=_LEFT_OUT_OF_CODE)
     digest = folder.content_hash()
     name = str(uuid.uuid5(_CODES, digest))
     query = {"hash": digest, "hashVersion": str(_HASH_VERSION)}
@@ -224,8 +240,28 @@ def _id(service: Service, kind: type[Model | Environment], said: Any) -> str | N
     return None if said is None else _looked_up(service, said, kind.place.partition("/")[0])
 
 
+def _tell_of_template(service: Service, model: Any) -> None:
+    """Tell whom a registry's model brings a template that overrides what the deployment says. It is but a hint."""
+    found = _IN_REGISTRY.match(model) if isinstance(model, str) else None
+    if found is None:
+        return
+    try:
+        registry = service.transport.registry(found["registry"])
+        place = ids.checked(f"models/{found['name']}/versions/{found['version']}")
+        answer = registry.send(Request("GET", f"{registry.workspace}/{place}", api_version=versions.REGISTRY))
+        template = faces.load(Model, faults.raise_for(answer, place).body, Face.RECORD).default_deployment_template
+    except ModelportError as error:
+        logger.debug("%s: %s", model, error.message)
+        return
+    if template:
+        said = "%s has the default deployment template %s, whose settings hold where the deployment says other ones."
+        logger.info(said, model, template.asset_id)
+
+
 def _looked_up(service: Service, said: str, kind: str) -> str:
     found = ids.reference(said, kind, service.workspace)
+    if found is None and said.startswith(ids.CURATED):
+        return f"azureml:{said}"
     if found is None:
         return said.removeprefix("azureml:") if said.startswith("azureml:/subscriptions/") else said
     version = found.version
@@ -241,7 +277,8 @@ def _looked_up(service: Service, said: str, kind: str) -> str:
 def no_label(service: Service, name: str, label: str) -> ValidationException:
     """What is raised for a label that names no version, in Azure's words."""
     if label == "latest":
-        said = f"Asset {name} does not exist in workspace {service.workspace.name}."
+        what = "registry" if isinstance(service.workspace, ids.RegistryId) else "workspace"
+        said = f"Asset {name} does not exist in {what} {service.workspace.name}."
     else:
         said = f"Asset {name} with version label {label} does not exist in workspace."
     return ValidationException(said, target="label")
@@ -345,7 +382,7 @@ def _is_elsewhere(there: Model, where: str) -> bool:
     return bool(where and found and found["path"] not in (where, where.replace(uploads.PLACE, uploads.OLD_PLACE)))
 
 
-def _anonymous_version(environment: Environment, digest: str) -> str:
+def anonymous_version(environment: Environment, digest: str) -> str:
     """
     The version of an environment without a name, from what it is.
 
@@ -361,8 +398,8 @@ def _anonymous_version(environment: Environment, digest: str) -> str:
         parts += [_yaml(environment.conda_file)] if isinstance(environment.conda_file, dict) else []
     woven = ""
     for part in parts:
-        woven = woven.join(_digest(part))
-    return _digest(woven)
+        woven = woven.join(digest_of(part))
+    return digest_of(woven)
 
 
 def _yaml(document: dict[str, Any]) -> str:
@@ -371,7 +408,13 @@ def _yaml(document: dict[str, Any]) -> str:
     return str(body["properties"]["condaFile"])
 
 
-def _existing(said: str, what: str) -> Path:
+def existing(said: str, what: str) -> Path:
+    """
+    A path of files that are there.
+
+    Raises:
+        errors.ValidationException: There are none.
+    """
     path = Path(said)
     if not path.exists():
         raise ValidationException(f"The {what} '{path}' does not exist (looked in '{Path.cwd()}').", target="path")
@@ -392,5 +435,6 @@ def _other_files(model: Model) -> ValidationException:
     )
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """What anonymous assets are named by: SHA-256, in hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -51,6 +51,10 @@ class Rehearsal:
         """The other transport's."""
         return self._transport.scoring_token()
 
+    def registry(self, name: str) -> Transport:
+        """The other transport's."""
+        return self._transport.registry(name)
+
     def close(self) -> None:
         """Nothing is held."""
 
