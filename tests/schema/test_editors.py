@@ -139,7 +139,8 @@ def test_spellings_and_empty_values_that_the_loader_takes_are_taken():
     taken = {
         "kubernetesOnlineDeployment": {"resources": {"limits": {"nvidia.com/gpu": "1"}}, "tags": None},
         "managedOnlineDeployment": {
-            "id": "/x", "provisioning_state": "Succeeded", "data_collector": {"collections": {"a": {"enabled": True}}},
+            "id": "/x", "provisioning_state": "Succeeded",
+            "data_collector": {"collections": {"a": {"enabled": True}, "b": {"enabled": "True"}}},
             "scale_settings": {"type": "default"}, "request_settings": None,
         },
         "managedOnlineEndpoint": {"auth_mode": "AMLToken", "traffic": {}, "scoring_uri": "x", "$schema": "y"},

@@ -15,7 +15,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any, get_args
 
-from marshmallow import EXCLUDE, Schema, ValidationError, post_dump, post_load, pre_load, validates_schema
+from marshmallow import EXCLUDE, Schema, ValidationError, missing
 from marshmallow import fields as ma
 
 from modelport.entities.base import Entity, Spec, as_answered, nearest
@@ -30,7 +30,12 @@ _ALWAYS_ON_WIRE = ("name", "type", "etag")
 
 
 class EntitySchema(Schema):
-    """The schema of one entity class for one face; `schema_of` makes them."""
+    """
+    The schema of one entity class for one face; `schema_of` makes them.
+
+    `load` and `dump` are its own: marshmallow's, which know collections, partial documents and hooks, take as long
+    again for what stays unused here.
+    """
 
     _kind: type[Entity]
     _face: Face
@@ -43,6 +48,9 @@ class EntitySchema(Schema):
     _silent: Mapping[str, None]
     """Of records: attributes that are None when the document does not say them; elsewhere they have a default."""
 
+    _fixed: Mapping[tuple[str, ...], Any]
+    """What its documents always contain, by place."""
+
     _owned: frozenset[str]
     """Attributes that files may contain, because a tool printed them, and that say nothing."""
 
@@ -51,11 +59,36 @@ class EntitySchema(Schema):
 
         unknown = EXCLUDE
 
-    @pre_load
-    def flat(self, document: Any, **_: Any) -> Any:
+    def load(self, data: Any, **_: Any) -> Entity:
+        """
+        The entity that a document describes.
+
+        Raises:
+            marshmallow.ValidationError: All problems of the document, nested as its fields are.
+        """
+        said, made, problems = self.flat(data), {}, {}
+        for name, field in self.load_fields.items():
+            if name not in said and not field.required:
+                continue
+            try:
+                made[name] = field.deserialize(said.get(name, missing), name, said)
+            except ValidationError as error:
+                problems[name] = error.messages
+        if self._face is Face.YAML:
+            for key, sentence in self.strange_keys(data).items():
+                problems[key] = [problems[key], sentence] if key in problems else [sentence]
+        if problems:
+            raise ValidationError(problems)
+        return self.made(made)
+
+    def dump(self, obj: Entity, **_: Any) -> dict[str, Any]:
+        """The document of an entity."""
+        return self.built_up({name: field.serialize(name, obj) for name, field in self.dump_fields.items()}, obj)
+
+    def flat(self, document: Any) -> dict[str, Any]:
         """Lay the document flat: what it says, by attribute."""
         if not isinstance(document, Mapping):
-            raise ValidationError(f"Expected a mapping, found {shown(document)}.")
+            raise ValidationError({"_schema": [f"Expected a mapping, found {shown(document)}."]})
         if self._face is Face.YAML:
             return {
                 self._names[key]: value for key, value in document.items() if key in self._names and value is not None
@@ -70,24 +103,20 @@ class EntitySchema(Schema):
         said[_REST] = rest
         return said
 
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def no_unknown_keys(self, _data: Any, document: Any, **_: Any) -> None:
-        """A key that no field has is a mistake in a file. On the wire it is news, and is kept."""
-        if self._face is not Face.YAML or not isinstance(document, Mapping):
-            return
+    def strange_keys(self, document: Mapping[Any, Any]) -> dict[str, str]:
+        """What is wrong with a file's keys. One that no field has is a mistake; on the wire it is news, and is kept."""
         strange = [key for key in document if key not in self._names and key not in _ALWAYS_IN_FILES | self._owned]
-        problems = {str(key): ["Unknown field." + self.hint(str(key))] for key in strange[:_MOST_TOLD]}
+        problems = {str(key): "Unknown field." + self.hint(str(key)) for key in strange[:_MOST_TOLD]}
         said: dict[str, str] = {}
         for key in document:
             name = self._names.get(key)
             if name in said:
-                problems[str(key)] = [f"The same field as '{said[name]}': say it once."]
+                problems[str(key)] = f"The same field as '{said[name]}': say it once."
             elif name:
                 said[name] = key
         if len(strange) > _MOST_TOLD:
-            problems["_schema"] = [f"{len(strange) - _MOST_TOLD:,} more unknown fields."]
-        if problems:
-            raise ValidationError(problems)
+            problems["_schema"] = f"{len(strange) - _MOST_TOLD:,} more unknown fields."
+        return problems
 
     def hint(self, key: str) -> str:
         """What else the writer may have meant."""
@@ -97,8 +126,7 @@ class EntitySchema(Schema):
             return " That belongs into a conda file: name it in conda_file."
         return nearest(key, list(self._names))
 
-    @post_load
-    def made(self, said: dict[str, Any], **_: Any) -> Entity:
+    def made(self, said: dict[str, Any]) -> Entity:
         """The entity."""
         rest = said.pop(_REST, {})
         try:
@@ -109,19 +137,18 @@ class EntitySchema(Schema):
         entity._unknown = rest  # noqa: SLF001 (the one writer of it)
         return entity
 
-    @post_dump(pass_original=True)
-    def built_up(self, said: dict[str, Any], entity: Entity, **_: Any) -> dict[str, Any]:
+    def built_up(self, said: dict[str, Any], entity: Entity) -> dict[str, Any]:
         """Put what was said where the document has it."""
-        document: dict[str, Any] = {}
         if self._face is Face.YAML:
+            document: dict[str, Any] = {}
             if self._kind.variants and self._kind.variants.file and self._kind.variant:
                 document[self._kind.variants.file] = self._kind.variant[0]
             return document | {name: value for name, value in said.items() if value is not None}
-        document = deepcopy(entity._unknown)  # noqa: SLF001 (its one reader)
+        document = deepcopy(entity._unknown) if entity._unknown else {}  # noqa: SLF001 (its one reader)
         for attribute, value in said.items():
             if value is not None:
                 _put(document, self._places[attribute], value)
-        for place, value in _fixed(self._kind).items():
+        for place, value in self._fixed.items():
             if _found(document, place) is None:  # a newer service may have said another word there
                 _put(document, place, value)
         return document
@@ -159,7 +186,7 @@ def schema_of(kind: type[Entity], face: Face) -> EntitySchema:
         fields[_REST] = ma.Raw(load_only=True)
     made = type(f"{kind.__name__}{face.name}", (EntitySchema,), {
         "_kind": kind, "_face": face, "_places": places, "_names": names, "_silent": silent,
-        "_owned": frozenset(owned), **fields,
+        "_owned": frozenset(owned), "_fixed": _fixed(kind), **fields,
     })  # fmt: skip
     schema: EntitySchema = made()
     return schema

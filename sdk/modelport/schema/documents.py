@@ -10,6 +10,7 @@ text) is kept as a problem with its line, to be told with all others.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import attrs
@@ -23,10 +24,17 @@ DEEPEST = 50
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = yaml.constructor.SafeConstructor()
-_IMPLICIT: dict[str, list[tuple[str, Any]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _TAG = "tag:yaml.org,2002:"
+_IMPLICIT = {
+    first: [(tag.removeprefix(_TAG), pattern.match) for tag, pattern in several]
+    for first, several in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _COLLECTIONS = {f"{_TAG}map", f"{_TAG}seq", "!"}
 _LONGEST_NUMBER = 400
+_USUAL_CHARACTERS = 16_384
+_UNREADABLE = (ValueError, IndexError, KeyError, OverflowError)
+_ENDS = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
+_VALUES = frozenset({yaml.ScalarEvent, yaml.AliasEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent})
 
 
 @attrs.define(eq=False)
@@ -150,6 +158,64 @@ def read(text: str, name: str) -> list[Document]:
         said = " ".join(str(error).replace('in "<unicode string>", ', "").split())
         raise ValidationException(f"{name} is not YAML: {said}") from error
     return builder.documents
+
+
+def usual(text: str) -> dict[str, Any] | None:
+    """
+    The mapping that a text contains, read in half the time of `read`; None for a text that has anything unusual.
+
+    That is whatever `read` could tell of, and what it needs care for: great length or depth, several documents,
+    anchors, tags, merges, escapes, keys that are no text or stand twice. What this returns, `read` returns as well.
+    """
+    if len(text) > _USUAL_CHARACTERS or "\\" in text:
+        return None
+    try:
+        loader = _Loader(text.removeprefix("\ufeff"))
+        try:
+            found = _usual(iter(loader.get_event, None))
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, UnicodeError, *_UNREADABLE):
+        return None
+    return found[0] if len(found) == 1 and isinstance(found[0], dict) else None
+
+
+def _usual(events: Iterator[Any]) -> list[Any]:
+    """The documents of a text. It runs for nearly every file, so it takes few steps for each event."""
+    found: list[Any] = []
+    parts: Any = found
+    outer: list[Any] = []
+    key: str | None = None
+    for event in events:
+        kind = type(event)
+        if kind in _ENDS:
+            parts = outer.pop()
+        elif kind in _VALUES:
+            value = _usual_value(event)
+            if type(parts) is list:
+                parts.append(value)
+            elif key is not None:
+                parts[key], key = value, None
+            elif type(value) is str and value != "<<" and value not in parts:
+                key = value
+            else:
+                raise ValueError(value)
+            if kind is not yaml.ScalarEvent:
+                if len(outer) >= DEEPEST:
+                    raise ValueError(value)
+                outer.append(parts)
+                parts = value
+    return found
+
+
+def _usual_value(event: Any) -> Any:
+    if event.anchor or event.tag is not None:
+        raise ValueError(event)
+    kind = type(event)
+    if kind is not yaml.ScalarEvent:
+        return {} if kind is yaml.MappingStartEvent else []
+    plain = _resolved(event.value) if event.implicit[0] else None
+    return _READ[plain](event.value) if plain else event.value
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> ValidationException:
@@ -303,15 +369,16 @@ class _Builder:
             self._slip(node, "The text has half a character (a lone surrogate).")
             node.value = text.encode("utf-8", "replace").decode()
         if tag is None or tag == "!":
-            tag = _resolved(text) if event.implicit[0] else None
-        elif tag.removeprefix(_TAG) not in _READ:
-            self._slip(node, _strange_tag(tag))
-            tag = None
-        if tag:
+            kind = _resolved(text) if event.implicit[0] else None
+        else:
+            kind = tag.removeprefix(_TAG)
+            if kind not in _READ:
+                self._slip(node, _strange_tag(tag))
+                kind = None
+        if kind:
             try:
-                node.value = _READ[tag.removeprefix(_TAG)](text)
-            except (ValueError, IndexError, KeyError, OverflowError):
-                kind = tag.removeprefix(_TAG)
+                node.value = _READ[kind](text)
+            except _UNREADABLE:
                 self._slip(node, f"{text[:40]!r} is no {kind} that a request can carry. Quote it if text is meant.")
         return node
 
@@ -353,10 +420,10 @@ def said(read: Any) -> str:
 
 
 def _resolved(text: str) -> str | None:
-    """The tag of a scalar without quotes; None for text. Dates are text: no request can carry anything else."""
-    for tag, pattern in _IMPLICIT.get(text[:1], ()):
-        if pattern.match(text):
-            return tag if tag.removeprefix(_TAG) in _READ else None
+    """What a scalar without quotes is read as; None for text. Dates are text: no request can carry anything else."""
+    for kind, match in _IMPLICIT.get(text[:1], ()):
+        if match(text):
+            return kind if kind in _READ else None
     return None
 
 

@@ -157,7 +157,8 @@ def _spelled(mark: Any, types: list[Any], definitions: dict[str, _Schema]) -> _S
     match mark:
         case words.Choice():
             both = list(dict.fromkeys([*mark.wire, *mark.wire.values()]))
-            return {"enum": [*both, *(truth for truth in (True, False) if str(truth).lower() in mark.wire)]}
+            truths = [truth for truth in (True, False) if str(truth).lower() in mark.wire]
+            return {"enum": [*both, *map(str, truths), *truths]}  # Azure's examples write 'True', in quotes
         case words.Version():
             return {"type": ["string", "integer"]}
         case words.CondaSpec():

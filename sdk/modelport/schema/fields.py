@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from marshmallow import ValidationError
+from marshmallow import ValidationError, missing
 from marshmallow import fields as ma
 
 from modelport.entities import words
@@ -107,7 +107,11 @@ class _Field(ma.Field[Any]):
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **keywords: Any) -> Any:
         try:
-            return super().deserialize(value, attr, data, **keywords)
+            if value is missing or value is None:
+                return super().deserialize(value, attr, data, **keywords)
+            made = self._deserialize(value, attr, data, **keywords)
+            for check in self.validators:
+                check(made)
         except ValidationError as error:
             if isinstance(error.messages, list) and error.messages[0].startswith("Not a valid"):
                 message = f"Expected {self.expected}, found {shown(value)}."
@@ -115,6 +119,11 @@ class _Field(ma.Field[Any]):
             raise
         except ValidationException as error:
             raise ValidationError(error.message) from error
+        return made
+
+    def serialize(self, attr: str, obj: Any, accessor: Any = None, **keywords: Any) -> Any:  # noqa: ARG002
+        value = getattr(obj, attr)
+        return None if value is None else self._serialize(value, attr, obj, **keywords)
 
 
 class Text(_Field, ma.String):
@@ -130,6 +139,9 @@ class Whole(_Field, ma.Integer):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(strict=True, **keywords)
+
+    def _deserialize(self, value: Any, *place: Any, **keywords: Any) -> Any:
+        return value if type(value) is int else super()._deserialize(value, *place, **keywords)
 
 
 class Number(_Field, ma.Float):

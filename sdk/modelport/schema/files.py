@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -24,6 +25,7 @@ from modelport.schema.fields import Face, relative_to, shown, written_to
 _E = TypeVar("_E", bound=Entity)
 _Detail = dict[str, Any]
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_USUAL_BYTES = 65_536
 _MOST_TOLD = 50
 _LONGEST_TOLD = 600
 _MOST_COUNTED = 6
@@ -65,6 +67,10 @@ def read(
     if source is None:
         return entity(kind, documents.Document(documents.Node(1, 1, parts={})), None, relative_origin, params_override)
     text, name = _text(source)
+    usual = None if params_override else documents.usual(text)
+    if usual is not None:
+        with suppress(ValidationException):  # what is wrong with it is told below, with its lines
+            return _made(kind, usual, name, relative_origin)
     found = documents.read(text, _named(name))
     if len(found) > 1:
         raise ValidationException(_several(found, name, kind))
@@ -80,7 +86,7 @@ def read_all(source: Source) -> list[tuple[str | None, documents.Document]]:
         Each document with the name of its file.
 
     Raises:
-        errors.ValidationException: One of them cannot be read, is not YAML or no mapping, or there is none.
+        errors.ValidationException: One of them cannot be read or is not YAML, or there is none.
     """
     folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
     paths = [source]
@@ -92,7 +98,6 @@ def read_all(source: Source) -> list[tuple[str | None, documents.Document]]:
         for document in documents.read(text, _named(name)):
             if folder and isinstance(document.root.parts, dict) and kinds.is_conda(document.root.parts):
                 continue
-            _refuse_other_than_mapping(document, name)
             read_in.append((name, document))
     if not read_in:
         _refuse_other_than_mapping(None, os.fspath(source) if isinstance(source, (str, os.PathLike)) else None)
@@ -119,9 +124,7 @@ def entity(
         for each in document.slips
     ]
     try:
-        with relative_to(_origin(relative_origin, name)):
-            made = faces.load(kind, content, Face.YAML)
-        made.validate()
+        made = _made(kind, content, name, relative_origin)
     except ValidationException as error:
         found = error.details or [{"code": error.code, "target": error.target, "message": error.message}]
         found += _further(kind, content, found)
@@ -131,6 +134,15 @@ def entity(
         raise _told(problems, name, _mistaken(kind, content)) from error
     if problems:
         raise _told(problems, name, None)
+    return made
+
+
+def _made(
+    kind: type[_E], content: dict[str, Any], name: str | None, relative_origin: str | os.PathLike[str] | None
+) -> _E:
+    with relative_to(_origin(relative_origin, name)):
+        made = faces.load(kind, content, Face.YAML)
+    made.validate()
     return made
 
 
@@ -199,7 +211,7 @@ def _text(source: Source) -> tuple[str, str | None]:
     try:
         if isinstance(source, (str, os.PathLike)):
             with Path(source).open("rb") as stream:
-                content: str | bytes = stream.read(4 * documents.MOST_CHARACTERS)
+                content: str | bytes = _limited(stream)
         else:
             name = getattr(source, "name", None)
             name = name if isinstance(name, str) else None
@@ -212,6 +224,12 @@ def _text(source: Source) -> tuple[str, str | None]:
         raise ValidationException(f"{_named(name)} is not UTF-8 text: {error}.", target="source") from error
     except ValueError as error:  # a closed file, a path with a NUL
         raise ValidationException(f"{_named(name)} cannot be read: {error}.", target="source") from error
+
+
+def _limited(stream: IO[bytes]) -> bytes:
+    """What a file contains, up to the most; to reserve memory for that first costs more than to read most files."""
+    content = stream.read(_USUAL_BYTES)
+    return content + stream.read(4 * documents.MOST_CHARACTERS) if len(content) == _USUAL_BYTES else content
 
 
 def _named(name: str | None) -> str:
