@@ -59,6 +59,7 @@ endpoint.traffic = {"blue": 100}
 ml_client.begin_create_or_update(endpoint).result()
 print(ml_client.online_endpoints.invoke(endpoint_name="tides", deployment_name="blue", request_file="request.json"))
 print(ml_client.online_endpoints.get(name="tides").traffic, ml_client.workspace_name)
+print(ml_client.workspaces.get(ml_client.workspace_name).location)
 ml_client.online_endpoints.begin_delete(name="tides").result()
 print(sorted(name for name in sys.modules if name.startswith(("msal", "azure.ai.ml._", "azure.identity."))))
 '''
@@ -109,7 +110,7 @@ def test_an_example_runs_unchanged_on_processes(home, tmp_path):
     told = said(
         as_azure("--backend", "process", "example.py", cwd=tmp_path, MODELPORT_HOME=home.folder, PYTHONWARNINGS="")
     ).splitlines()
-    assert told == ["404 True", "[3, 6]", "{'blue': 100} <WORKSPACE>", "[]"]
+    assert told == ["404 True", "[3, 6]", "{'blue': 100} <WORKSPACE>", "local", "[]"]
     assert home.run("down").returncode == 0
     assert home.is_quiet()
 
@@ -442,5 +443,6 @@ except ImportError as error:
 
 def test_a_notebook_loads_it_as_an_extension(tmp_path):
     told = said(python("-c", CELLS, IPYTHONDIR=tmp_path, PYTHONWARNINGS="ignore"))
+    assert told.startswith("azure.ai.ml is Modelport now; MLClient works in Azure (set MODELPORT_BACKEND=process")
     assert "ManagedOnlineEndpoint(name='tides') True\n" in told
     assert told.endswith("No module named 'azure.ai'\n")

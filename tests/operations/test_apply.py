@@ -143,11 +143,52 @@ def test_documents_are_checked_against_each_other_and_the_workspace(ml_client, w
     first = path.read_text().index("name: blue")
     line = path.read_text()[:first].count("\n") + 1
     assert told.splitlines() == [
-        f"{path}: line {line + 14}: name: Deployment 'blue' of 'tides' stands in line {line} of {path} too.",
         f"{path}: line 5: traffic.gren: Endpoint 'tides' has no deployment 'gren', here or in the workspace (blue).",
         f"{path}: line {line + 8}: endpoint_name: There is no endpoint 'tidse', here or in the workspace.",
+        f"{path}: line {line + 14}: name: Deployment 'blue' of 'tides' stands in line {line} of {path} too.",
         f"{path}: line {line + 23}: path: '{path.parent}/absent.bin' does not exist.",
     ]
+
+
+def test_a_faulty_document_hides_nothing_of_the_others(ml_client, write):
+    text = "name: tides\nauth_mode: kee\n---\njust text\n" + deployment("blue").replace("code: code", "code: cod")
+    path = write(text)
+    told = refused(ml_client, path).splitlines()
+    assert told[:3] == [
+        f"{path}:",
+        "  line 2: auth_mode: 'kee' is not one of key, aml_token, aad_token. Did you mean 'key'?",
+        f"{path}: line 4: A document is a mapping of fields, and this one is 'just text'.",
+    ]
+    assert "code_configuration.code: The code folder '" in told[3]
+    assert len(told) == 4
+    broken = write("name: [", "broken.yml")
+    told = refused(ml_client, [broken, path]).splitlines()
+    assert f"'{broken}' is not YAML" in told[0]
+    assert told[1] == f"{path}:"
+
+
+def test_assets_that_nobody_has_are_found_before_anything_is_sent(ml_client, write):
+    text = ENDPOINT + "---\nname: blue\nendpoint_name: tides\nmodel: MODEL\ncode_configuration: "
+    text += "{code: code, scoring_script: score.py}\nenvironment: azureml:nothing@latest\n"
+    path = write(text.replace("MODEL", "azureml:net:1"))
+    told = refused(ml_client, path)
+    assert "model: There is no 'azureml:net:1', here or in the workspace." in told
+    assert "environment: There is no 'azureml:nothing@latest', here or in the workspace." in told
+    assert "names no version" in refused(ml_client, write(text.replace("MODEL", "azureml:net")))
+    beside = write(text.replace("MODEL", "azureml:net:1") + MODEL)
+    assert "azureml:net" not in refused(ml_client, beside), "the file brings it along"
+
+
+def test_what_processes_cannot_do_is_found_before_anything_is_sent(ml_client, write):
+    told = refused(ml_client, write("name: tides\nauth_mode: key\ncompute: azureml:harbour\n"))
+    assert "compute: Endpoint 'tides' names the cluster" in told
+
+
+def test_a_script_is_told_of_without_a_keyword_that_apply_does_not_have(ml_client, write, tmp_path):
+    (tmp_path / "code" / "score.py").write_text("def run(x): return x\n")
+    told = refused(ml_client, write(ENDPOINT + deployment("blue")))
+    assert "has no init() function" in told
+    assert "skip_script_validation" not in told
 
 
 def test_files_that_documents_name_are_looked_for_before_anything_is_sent(ml_client, write):

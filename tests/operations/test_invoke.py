@@ -161,6 +161,12 @@ def test_the_callers_patience_ends(call):
         call(input_data={"sleep": 1}, timeout=0.2)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, "3"])
+def test_a_patience_that_is_none_is_told(call, timeout):
+    with pytest.raises(ValidationException, match=rf"timeout is {timeout!r}: give it seconds"):
+        call(input_data=1, timeout=timeout)
+
+
 def test_a_token_opens_an_endpoint_that_uses_them(ml_client, sources):
     ml_client.online_endpoints.begin_create_or_update(
         ManagedOnlineEndpoint(name="tides", auth_mode="aml_token")

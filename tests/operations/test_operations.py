@@ -249,3 +249,21 @@ def test_what_needs_this_machines_docker_says_so(client, asked):
     for call in (client.online_endpoints.list, lambda local: client.online_endpoints.get("tides", local=local)):
         with pytest.raises(UnsupportedByBackend, match="this machine's Docker"):
             call(local=True)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../..", "a?b", "a#b", "%2e%2e", "a\\..", "tides/.."])
+def test_a_name_that_would_ask_for_something_else_is_refused(client, azure_stub, name):
+    azure_stub.seen.clear()
+    for ask in (
+        lambda: client.online_endpoints.begin_delete(name),  # '..': the workspace itself
+        lambda: client.online_deployments.begin_delete(name, "tides"),  # '..': the endpoint
+        lambda: client.online_deployments.begin_delete("teal", name),
+        lambda: client.online_endpoints.get(name),
+        lambda: client.online_endpoints.invoke(name, input_data={}),
+        lambda: client.online_deployments.get_logs(name, "tides", 10),
+    ):
+        with pytest.raises(ValidationException, match="is no name"):
+            ask()
+    with pytest.raises(ValidationException, match="is no name"):
+        client.online_deployments.begin_delete("", "tides")
+    assert azure_stub.seen == []

@@ -16,8 +16,10 @@ from modelport.entities import (
     ProbeSettings,
 )
 from modelport.entities.base import changed
-from modelport.errors import ResourceNotFoundError, ValidationException
-from modelport.operations import sizes
+from modelport.errors import ModelportError, ResourceNotFoundError, UnsupportedByBackend, ValidationException
+
+_ROUTE = {"port": 5001, "path": "/"}
+_ROUTES = {"liveness_route": _ROUTE, "readiness_route": _ROUTE, "scoring_route": _ROUTE}
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def _changes(plan):
 def test_what_is_as_it_should_be_needs_nothing(live, sent):
     plan = live.plan(live.online_endpoints.get("tides"))
     assert not plan
-    assert str(plan) == "Endpoint 'tides': nothing to do.\n  note: green would get no traffic."
+    assert str(plan) == repr(plan) == "Endpoint 'tides': nothing to do."
     assert plan.effect is None
     assert not live.plan(live.online_deployments.get("blue", "tides"))
     assert sent() == []
@@ -87,7 +89,7 @@ def test_traffic_is_told_as_shares_and_tags_as_they_are(live, sent):
         ("green", 0, 100),
     ]
     assert "traffic of blue: 100% → 0%" in str(plan)
-    assert "blue would get no traffic" in str(plan)
+    assert "blue would get no traffic any more" in str(plan)
     assert sent() == []
 
 
@@ -144,8 +146,44 @@ def test_a_new_deployment_is_created_and_gets_no_traffic(live, sources, sent, tm
     assert [each.name for each in live.online_deployments.list("tides")] == ["blue", "green"]
 
 
-def test_a_deployment_of_nobody_says_so(live, sources):
-    assert "Endpoint 'nobody' does not exist: create it first." in str(live.plan(sources.deployment(endpoint="nobody")))
+@pytest.mark.parametrize(
+    ("values", "field", "why"),
+    [
+        ({"endpoint": "nobody"}, "endpoint_name", "Endpoint 'nobody' does not exist: create it first."),
+        ({"model": "azureml:nothing:1"}, "model", "does not have it"),
+        ({"environment": "azureml:nothing:1"}, "environment", "does not have it"),
+        ({"model": "azureml://registries/harbour/models/net/versions/1"}, "model", "does not have it"),
+        ({"code_configuration": None}, "code_configuration", "needs a container"),
+        ({"environment": Environment(image="any", inference_config=_ROUTES)}, "environment.inference_config", "own"),
+        (
+            {"environment": Environment(image="any", conda_file={"dependencies": ["python", "cudatoolkit"]})},
+            "environment.conda_file",
+            "'cudatoolkit' comes from conda",
+        ),
+    ],
+)
+def test_a_deployment_that_the_service_refuses_is_told_as_refused(live, sources, values, field, why):
+    deployment = sources.deployment("teal", **values)
+    plan = live.plan(deployment)
+    assert plan.effect == "refused"
+    assert [why in each.note for each in plan.changes if each.field == field and each.effect == "refused"] == [True]
+    with pytest.raises(ModelportError):
+        live.online_deployments.begin_create_or_update(deployment)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [
+        (KubernetesOnlineEndpoint(name="harbour", compute="azureml:cluster"), "compute"),
+        (ManagedOnlineEndpoint(name="harbour", auth_mode="aad_token"), "auth_mode"),
+        (ManagedOnlineEndpoint(name="tides", auth_mode="aad_token"), "auth_mode"),
+    ],
+)
+def test_an_endpoint_that_only_azure_can_have_is_told_as_refused(live, endpoint, field):
+    plan = live.plan(endpoint)
+    assert [each.effect for each in plan.changes if each.field == field] == ["refused"]
+    with pytest.raises(UnsupportedByBackend):
+        live.online_endpoints.begin_create_or_update(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -260,35 +298,6 @@ def test_a_notebook_shows_a_table_and_nothing_that_could_be_markup(live):
     assert "<table>" not in live.plan(live.online_deployments.get("blue", "tides"))._repr_html_()
 
 
-# Quota
-
-
-@pytest.mark.parametrize(
-    ("size", "cores"),
-    [
-        ("Standard_DS3_v2", 4),
-        ("standard_f4s_v2", 4),
-        ("Standard_E16s_v3", 16),
-        ("Standard_D4as_v4", 4),
-        ("Standard_NC6s_v3", 6),
-        ("Standard_NC24ads_A100_v4", 24),
-        ("Standard_ND40rs_v2", 40),
-        ("Standard_NC4as_T4_v3", 4),
-        ("Standard_X1", None),
-        ("Basic_A0", None),
-        ("", None),
-    ],
-)
-def test_cores_are_known_or_said_to_be_unknown(size, cores):
-    assert sizes.cores(size) == cores
-
-
-def test_quota_is_a_fifth_more_than_the_instances():
-    assert sizes.quota("Standard_DS3_v2", 10) == 48, "the documentation's own example"
-    assert [sizes.quota("Standard_DS3_v2", count) for count in (0, 1, 5)] == [0, 8, 24]
-    assert sizes.quota("Standard_X1", 10) is None
-
-
 # In Azure, where more of a deployment counts
 
 
@@ -329,8 +338,12 @@ def test_in_azure_more_needs_new_replicas_and_quota_counts(azure, tmp_path):
     client, teal = azure
     plan = client.plan(teal(instance_type="Standard_F4s_v2", instance_count=10))
     assert {each.field: each.effect for each in plan.changes} == {"instance_type": "restart", "instance_count": "scale"}
-    assert (plan.quota.before, plan.quota.after) == (12, 48)
-    assert "quota 48 cores of Standard_F4s_v2 (now 12)" in str(plan)
+    assert (plan.quota.before, plan.quota.after) == (None, 48), "another size counts by itself"
+    plan = client.plan(teal(instance_count=10))
+    assert "quota 48 cores of Standard_DS3_v2 (now 12): a fifth more" in str(plan)
+    plan = client.plan(teal(instance_type="Standard_NC24ads_A100_v4"))
+    assert "quota 48 cores of Standard_NC24ads_A100_v4" in str(plan)
+    assert "a fifth more" not in str(plan), "of this size nothing is held back"
     settings = OnlineRequestSettings(request_timeout_ms=7000)
     assert client.plan(teal(request_settings=settings)).effect == "restart"
     (tmp_path / "code" / "score.py").write_text("def init(): pass\ndef run(raw): return 2\n")

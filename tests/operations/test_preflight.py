@@ -65,7 +65,7 @@ def test_a_good_deployment_has_no_finding(deployment, tmp_path):
     (tmp_path / "net.bin").write_bytes(b"weights")
     plain = report(deployment("import json, os, numpy as np\n" + GOOD, pip=["numpy"], model=tmp_path / "net.bin"))
     assert (plain.findings, plain.ok) == ((), True)
-    assert str(plain) == "Deployment 'blue' of 'tides': nothing was found wrong."
+    assert str(plain) == repr(plain) == "Deployment 'blue' of 'tides': nothing was found wrong."
     assert "nothing was found" in plain._repr_html_()
 
 
@@ -356,6 +356,31 @@ def test_a_script_in_a_folder_of_the_code_finds_its_neighbours(deployment, tmp_p
     assert warned(one) == []
 
 
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("azureml.ai.monitoring", "azureml-ai-monitoring"),
+        ("azureml.core.model", "azureml-defaults"),
+        ("mlflow.pyfunc", "azureml-mlflow"),
+        ("onnxruntime", "onnxruntime-gpu"),
+        ("cv2", "opencv-contrib-python-headless"),
+        ("ruamel.yaml", "ruamel.yaml"),
+        ("opentelemetry.trace", "opentelemetry-sdk"),
+        ("Crypto.Cipher", "pycryptodome"),
+        ("azure.storage.blob", "azure-storage-blob"),
+    ],
+)
+def test_a_package_brings_modules_of_another_name(deployment, module, package):
+    assert warned(deployment(f"import {module}\n" + GOOD, pip=[package])) == []
+    (said,) = warned(deployment(f"import {module}\n" + GOOD, pip=[]))
+    assert f"'{module}' is imported" in said
+
+
+def test_imports_are_told_in_the_order_of_their_lines(deployment):
+    told = warned(deployment("import sklearn\nfrom PIL import Image\nimport torch\n" + GOOD, pip=[]))
+    assert [each.partition(":")[0] for each in told] == [f"score.py, line {line}" for line in (1, 2, 3)]
+
+
 def test_it_takes_seconds_with_many_files(deployment, tmp_path):
     files = {f"part{number}.py": f"import part{number + 1}\n" * 20 for number in range(1500)}
     files["part1500.py"] = "import sklearn\n"
@@ -368,6 +393,34 @@ def test_it_takes_seconds_with_many_files(deployment, tmp_path):
     (finding,) = report(one).findings
     assert time.monotonic() - start < 5
     assert "part1500.py, line 1: 'sklearn'" in finding.message
+
+
+# Where it goes
+
+
+def test_a_client_for_this_machine_tells_what_processes_cannot_do(ml_client, deployment):
+    def fields(entity):
+        assert report(entity).ok, "which Azure can do"
+        return [each.field for each in ml_client.preflight(entity).errors]
+
+    conda_file = {"dependencies": ["python", "cudatoolkit"]}
+    assert fields(deployment()) == []
+    assert fields(deployment(code_configuration=None, environment="azureml:own:1")) == []  # nobody was asked what it is
+    assert fields(deployment(code_configuration=None)) == ["code_configuration"]
+    assert fields(deployment(kind=KubernetesOnlineDeployment)) == ["type"]
+    assert fields(deployment(environment=Environment(image="any", conda_file=conda_file))) == ["environment.conda_file"]
+    assert fields(ManagedOnlineEndpoint(name="tides", auth_mode="aad_token")) == ["auth_mode"]
+
+
+def test_a_reference_without_a_version_is_an_error(deployment):
+    ((severity, field, message),) = found(deployment(environment="azureml:own"))
+    assert (severity, field) == ("error", "environment")
+    assert "azureml:own:1 or azureml:own@latest" in message
+
+
+def test_only_managed_deployments_have_a_most_of_instances(deployment):
+    assert [each.field for each in report(deployment(instance_count=51))] == ["instance_count"]
+    assert report(deployment(kind=KubernetesOnlineDeployment, instance_count=51)).findings == ()
 
 
 # When it is deployed

@@ -18,7 +18,12 @@ from modelport.entities import (
     Model,
 )
 from modelport.errors import ServiceRequestError, ValidationException
-from modelport.operations.references import registered_code, registered_environment, registered_model
+from modelport.operations.references import (
+    registered_code,
+    registered_environment,
+    registered_model,
+    resolved,
+)
 from modelport.testing import workspace
 
 
@@ -80,6 +85,21 @@ def test_an_anonymous_model_is_named_by_its_files(service, weights):
     assert registered_model(service, Model(path=weights)).path == first.path
     (weights / "labels.txt").write_text("others")
     assert registered_model(service, Model(path=weights)).path != first.path
+
+
+@pytest.mark.parametrize("prefix", ["azureml:", ""])
+def test_names_are_taken_with_and_without_their_prefix(client, weights, prefix):
+    name = f"net-{len(prefix)}"
+    client.models.create_or_update(Model(name=name, version="1", path=str(weights)))
+    said = {"model": f"{prefix}{name}@latest", "environment": f"{prefix}own:3"}
+    made = resolved(client._service, ManagedOnlineDeployment(name="blue", endpoint_name="tides", **said))
+    workspace = client._service.workspace
+    assert (made.model, made.environment) == (
+        f"{workspace}/models/{name}/versions/1",
+        f"{workspace}/environments/own/versions/3",
+    )
+    curated = ManagedOnlineDeployment(name="blue", endpoint_name="tides", environment=f"{prefix}AzureML-minimal:3")
+    assert resolved(client._service, curated).environment == "azureml:AzureML-minimal:3", "which Azure finds by itself"
 
 
 def test_equal_files_in_another_folder_are_another_model(service, weights, tmp_path):

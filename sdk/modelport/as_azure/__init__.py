@@ -11,6 +11,8 @@ Programs that such a program starts are not changed. Importing this package does
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from modelport.as_azure import modules
@@ -32,8 +34,13 @@ def uninstall() -> None:
 
 
 def load_ipython_extension(_shell: Any) -> None:
-    """`%load_ext modelport.as_azure`."""
+    """`%load_ext modelport.as_azure`; says where clients of this notebook will work, since nothing else shows it."""
     install()
+    backend = os.environ.get("MODELPORT_BACKEND") or "azure"
+    where = (
+        "in Azure (set MODELPORT_BACKEND=process for this machine)" if backend.lower() == "azure" else f"on {backend}"
+    )
+    sys.stdout.write(f"azure.ai.ml is Modelport now; MLClient works {where}.\n")
 
 
 def unload_ipython_extension(_shell: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import attrs
 
+from modelport.arm import ids
 from modelport.entities import Data, Entity, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.entities.base import changed
 from modelport.errors import ModelportError, OperationInProgress, ResourceNotFoundError, ValidationException
@@ -90,35 +91,44 @@ class _Said:
         return f"{self.name or 'The YAML'}: line {self.document.where(place).line}: {place}: {message}"
 
 
-def read(sources: Sources) -> list[_Said]:
+def read(sources: Sources) -> tuple[list[_Said], list[ValidationException]]:
     """
-    What files say, each document by itself.
+    What files say, each document by itself, and what is wrong with those that cannot be read.
 
-    Raises:
-        errors.ValidationException: Everything that is wrong with any of them.
+    One that is wrong does not hide what is wrong with the others.
     """
     several = isinstance(sources, Sequence) and not isinstance(sources, str)
     listed = cast("Sequence[files.Source]", sources) if several else [cast("files.Source", sources)]
-    said, wrong = [], []
-    for name, document in [each for one in listed for each in files.read_all(one)]:
+    said: list[_Said] = []
+    wrong: list[ValidationException] = []
+    found: list[tuple[str | None, documents.Document]] = []
+    for one in listed:
         try:
-            said.append(_Said(files.entity(_kind(name, document), document, name), name, document))
+            found += files.read_all(one)
         except ValidationException as error:  # noqa: PERF203 (all of them are told)
             wrong.append(error)
-    if wrong:
-        details = [detail for each in wrong for detail in each.details]
-        raise ValidationException("\n".join(each.message for each in wrong), target=wrong[0].target, details=details)
-    return said
+    for name, document in found:
+        try:
+            said.append(_Said(files.entity(_kind(name, document), document, name), name, document))
+        except ValidationException as error:  # noqa: PERF203 (as above)
+            wrong.append(error)
+    return said, wrong
 
 
 def _kind(name: str | None, document: documents.Document) -> type[Entity]:
     try:
-        return kinds.told(document.root.plain()).entity
+        return kinds.told(_mapping(document.root.plain())).entity
     except ValidationException as error:
         line = document.root.line
         detail = {"code": error.code, "target": error.target, "message": error.message, "line": line}
         message = f"{name or 'The YAML'}: line {line}: {error.message}"
         raise ValidationException(message, target=error.target, details=[detail]) from error
+
+
+def _mapping(root: Any) -> dict[str, Any]:
+    if not isinstance(root, dict):
+        raise ValidationException(f"A document is a mapping of fields, and this one is {root!r:.80}.")
+    return root
 
 
 class Application:
@@ -212,12 +222,15 @@ class Application:
 
     def _checked(self, sources: Sources) -> list[_Said]:
         """What files say, when nothing is wrong with it."""
-        said = read(sources)
-        self._look(said)
-        wrong = [*self._wrong(said)]
-        if wrong:
-            details = [{"code": "InvalidField", "target": None, "message": each} for each in wrong]
-            raise ValidationException("\n".join(wrong), details=details)
+        said, faults = read(sources)
+        if not faults:
+            self._look(said)
+        wrong = [*self._wrong(said, alone=bool(faults))]  # who knows what the faulty documents are
+        if wrong or faults:
+            details = [detail for each in faults for detail in each.details]
+            details += [{"code": "InvalidField", "target": None, "message": each} for each in wrong]
+            messages = [*(each.message for each in faults), *wrong]
+            raise ValidationException("\n".join(messages), target=faults[0].target if faults else None, details=details)
         return said
 
     def _have(self, deployment: OnlineDeployment) -> OnlineDeployment | None:
@@ -233,8 +246,8 @@ class Application:
                 for each in self._client.online_deployments.list(name):
                     self._deployments[name, each.name] = each
 
-    def _wrong(self, said: Sequence[_Said]) -> Iterator[str]:
-        """What is wrong between documents, with the workspace, and with the files that they name."""
+    def _wrong(self, said: Sequence[_Said], *, alone: bool) -> Iterator[str]:
+        """What is wrong with documents and with the files that they name; what they lack, unless they are alone."""
         seen: dict[str, _Said] = {}
         for each in said:
             if each.title in seen and getattr(each.entity, "name", None):
@@ -242,18 +255,42 @@ class Application:
                 where = f"line {first.document.root.line} of {first.name or 'the YAML'}"
                 yield each.problem("name", f"{each.title} stands in {where} too.")
             seen[each.title] = each
-        wanted = {(each.entity.endpoint_name, each.entity.name) for each in said
-                  if isinstance(each.entity, OnlineDeployment)}  # fmt: skip
-        endpoints = {each.entity.name for each in said if isinstance(each.entity, OnlineEndpoint)}
-        for each in said:
-            if isinstance(each.entity, OnlineDeployment):
-                name = str(each.entity.endpoint_name)
-                if name not in endpoints and not self._endpoints[name]:
-                    yield each.problem("endpoint_name", f"There is no endpoint '{name}', here or in the workspace.")
-            if isinstance(each.entity, OnlineEndpoint):
-                known = {name for endpoint, name in (*wanted, *self._deployments) if endpoint == each.entity.name}
-                yield from _strangers(each, each.entity, known)
+            if not alone:
+                yield from self._lacking(each, [other.entity for other in said])
             yield from _refused(each, azure=is_azure(self._service))
+
+    def _lacking(self, each: _Said, every: Sequence[Entity]) -> Iterator[str]:
+        """What a document names that is neither described in one nor in the workspace."""
+        entity = each.entity
+        if isinstance(entity, OnlineDeployment):
+            name = str(entity.endpoint_name)
+            if not self._endpoints[name] and name not in [o.name for o in every if isinstance(o, OnlineEndpoint)]:
+                yield each.problem("endpoint_name", f"There is no endpoint '{name}', here or in the workspace.")
+            for field, kind in (("model", Model), ("environment", Environment)):
+                said = getattr(entity, field)
+                if isinstance(said, str) and not self._has(kind, said, every):
+                    yield each.problem(field, f"There is no '{said}', here or in the workspace.")
+        if isinstance(entity, OnlineEndpoint):
+            wanted = [(one.endpoint_name, one.name) for one in every if isinstance(one, OnlineDeployment)]
+            known = {name for endpoint, name in (*wanted, *self._deployments) if endpoint == entity.name}
+            yield from _strangers(each, entity, known)
+
+    def _has(self, kind: type[Model | Environment], said: str, every: Sequence[Entity]) -> bool:
+        """Whether a reference means an asset of the files or of the workspace; of elsewhere nothing is known."""
+        collection = "models" if kind is Model else "environments"
+        try:
+            found = ids.reference(said, collection, self._service.workspace)
+        except ValidationException:  # what preflight tells
+            return True
+        if found is None:
+            return True
+        mine = [each.version for each in every if isinstance(each, kind) and each.name == found.name]
+        if None in mine or (mine and found.label) or found.version in mine:
+            return True
+        if found.label:
+            return found.label == "latest" and latest(self._service, kind, f"{collection}/{found.name}") is not None
+        place = f"{collection}/{found.name}/versions/{found.version}"
+        return _found(lambda: self._service.get(kind, place)) is not None
 
     def _asset(self, asset: _Asset) -> Step:
         operations = self._client.models if isinstance(asset, Model) else self._client.environments
@@ -401,8 +438,9 @@ def _strangers(each: _Said, endpoint: OnlineEndpoint, known: set[str]) -> Iterat
 def _refused(each: _Said, *, azure: bool) -> Iterator[str]:
     """What is wrong with the files on this machine that a document names, and with what the service would refuse."""
     if isinstance(each.entity, (OnlineDeployment, OnlineEndpoint)):
-        for found in preflight.report(each.entity, azure=azure).errors:
-            yield each.problem(found.field, " ".join(filter(None, (found.message, found.remedy))))
+        for found in preflight.report(each.entity, azure=azure, here=not azure).errors:
+            remedy = "" if found.remedy == preflight.SKIP else found.remedy  # which is not for files to say
+            yield each.problem(found.field, " ".join(filter(None, (found.message, remedy))))
     if isinstance(each.entity, Environment):
         for problem in preflight.environment_problems(each.entity):
             yield each.problem(problem.field, problem.message)

@@ -27,7 +27,15 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "attr": ("attrs",),
     "bs4": ("beautifulsoup4",),
     "catboost": ("catboost",),
-    "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv", "py-opencv"),
+    "Crypto": ("pycryptodome",),
+    "cv2": (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+        "opencv",
+        "py-opencv",
+    ),
     "dateutil": ("python-dateutil",),
     "docx": ("python-docx",),
     "dotenv": ("python-dotenv",),
@@ -39,8 +47,11 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "jwt": ("pyjwt",),
     "lightgbm": ("lightgbm",),
     "magic": ("python-magic",),
+    "mlflow": ("mlflow", "mlflow-skinny"),
     "msgpack": ("msgpack", "msgpack-python"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "OpenSSL": ("pyopenssl",),
+    "opentelemetry": ("opentelemetry-api", "opentelemetry-sdk"),
     "PIL": ("pillow", "pillow-simd"),
     "psycopg2": ("psycopg2", "psycopg2-binary"),
     "pythoncom": ("pywin32",),
@@ -95,7 +106,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 # Always there: with Python itself, or with the scoring server.
 _GIVEN = ("azureml.contrib.services", "azureml_inference_server_http", "pip", "setuptools", "pkg_resources", "wheel")
 
-_NAMESPACES = ("azure", "google")
+_NAMESPACES = ("azure", "azureml", "google", "ruamel")
 
 
 @frozen

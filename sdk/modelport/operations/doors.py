@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from math import inf
 
-from attrs import frozen
+from attrs import field, frozen
 
 from modelport.errors import ValidationException
 
@@ -27,7 +27,7 @@ class Door:
     """How to call an endpoint."""
 
     uri: str
-    key: str
+    key: str = field(repr=False)
     lasts: float = inf
     """Seconds after which another key is asked for."""
 

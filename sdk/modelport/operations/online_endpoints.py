@@ -237,6 +237,8 @@ class OnlineEndpointOperations:
         """
         del params_override
         refuse_local(local)
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise ValidationException(f"timeout is {timeout!r}: give it seconds, more than 0.", target="timeout")
         body = scoring.body(request_file, input_data, content_type, files)
         said = {"Content-Type": body.kind} if content_type or not _names_type(headers) else {}
         said = {**(headers or {}), **said}

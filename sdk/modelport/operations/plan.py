@@ -16,9 +16,11 @@ from typing import Any, Literal, TypeVar
 from attrs import field, frozen
 
 from modelport.arm import ids, versions
-from modelport.entities import Environment, Model, OnlineDeployment, OnlineEndpoint
+from modelport.backends import refusals
+from modelport.builds import conda
+from modelport.entities import Code, Environment, Model, OnlineDeployment, OnlineEndpoint
 from modelport.entities.base import Entity, changed, filled
-from modelport.errors import ResourceNotFoundError
+from modelport.errors import ResourceNotFoundError, ValidationException
 from modelport.operations import preflight, sizes
 from modelport.operations.base import Service
 from modelport.operations.references import (
@@ -81,7 +83,8 @@ class Change:
     note: str = ""
 
     def __str__(self) -> str:
-        said = f"{self.field}: {_shown(self.before)} → {_shown(self.after)}  [{self.effect}]"
+        values = "" if self.before is self.after is None else f": {_shown(self.before)} → {_shown(self.after)}"
+        said = f"{self.field}{values}  [{self.effect}]"
         return f"{said} {self.note}".rstrip()
 
 
@@ -103,7 +106,7 @@ class Share:
 
 @frozen
 class Quota:
-    """The cores that Azure wants quota for; None for a size whose cores are not known here."""
+    """The cores of a size that Azure wants quota for: before, where it had that size, and after; None is not known."""
 
     instance_type: str
     before: int | None
@@ -113,7 +116,8 @@ class Quota:
         if self.after is None:
             return f"unknown: the cores of {self.instance_type} are not known here"
         before = "" if self.before is None else f" (now {self.before})"
-        return f"{self.after} cores of {self.instance_type}{before}: a fifth more than the instances, for upgrades"
+        spare = ": a fifth more than the instances, for upgrades" if sizes.spare(self.instance_type) else ""
+        return f"{self.after} cores of {self.instance_type}{before}{spare}"
 
 
 @frozen
@@ -140,6 +144,8 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
+
+    __repr__ = __str__
 
     def _lines(self) -> Iterator[str]:
         effect = self.effect
@@ -210,22 +216,23 @@ def _endpoint(service: Service, endpoint: OnlineEndpoint) -> Plan:
     if have is None:
         share, mirror = want.traffic or {}, want.mirror_traffic or {}
         unknown = [name for name, part in {**share, **mirror}.items() if part]
-        made = Change("name", None, endpoint.name, "create")
-        refused = [
-            Change("traffic", None, dict(share or mirror), "refused", "It has no deployment yet: create that first.")
-        ]
-        return Plan(about, exists=False, changes=(made, *(refused if unknown else ())))
+        made = [Change("name", None, endpoint.name, "create")]
+        if unknown:
+            note = "It has no deployment yet: create that first."
+            made.append(Change("traffic", None, dict(share or mirror), "refused", note))
+        return Plan(about, exists=False, changes=(*made, *_impossible(service, want)))
     keeps = {name: getattr(have, name) for name in ("traffic", "mirror_traffic") if getattr(want, name) is None}
     want = changed(want, **keeps)
     changes = [] if type(want) is type(have) else [_refusal("kind", _variant(have), _variant(want))]
     if isinstance(want, type(have)):
         azure = is_azure(service)
         changes += [_endpoint_change(azure, *each) for each in _differences(filled(have), filled(want))]
+        changes = [*{each.field: each for each in (*changes, *_impossible(service, want))}.values()]
     shares = _shares(have, want, names)
     changes += _traffic(have, want, names)
     changes += _busy(have)
-    without = [each.deployment for each in shares if not each.after and not each.mirrored_after]
-    notes = [f"{', '.join(without)} would get no traffic."] if without and want.traffic else []
+    left = [each.deployment for each in shares if each.before and not each.after]
+    notes = [f"{', '.join(left)} would get no traffic any more."] if left and want.traffic else []
     if names and not any((want.traffic or {}).values()):
         notes.append("No deployment would get traffic: a request without a deployment's name is answered with 404.")
     moved = any((each.before or 0, each.mirrored_before) != (each.after or 0, each.mirrored_after) for each in shares)
@@ -237,6 +244,14 @@ def _endpoint_change(azure: bool, name: str, before: Any, after: Any) -> Change:
     if top in _REFUSED and azure:
         return _refusal(name, before, after)
     return Change(name, before, after, "in place", _UNSURE.get(top, "") if azure else "")
+
+
+def _impossible(service: Service, want: OnlineEndpoint) -> Iterator[Change]:
+    """What processes on this machine cannot do for an endpoint."""
+    refusal = None if is_azure(service) else refusals.of_endpoint(want)
+    if refusal:
+        name = str(refusal.target)
+        yield Change(name, None, getattr(want, name), "refused", refusal.message)
 
 
 def _refusal(name: str, before: Any, after: Any) -> Change:
@@ -275,7 +290,7 @@ def _deployment(service: Service, deployment: OnlineDeployment) -> Plan:
     want = filled(resolved(quiet, deployment))
     have = _there(service, OnlineDeployment, ids.place(deployment))
     endpoint = _there(service, OnlineEndpoint, f"onlineEndpoints/{deployment.endpoint_name}")
-    notes = [] if endpoint else [f"Endpoint '{deployment.endpoint_name}' does not exist: create it first."]
+    notes = []
     share = ((endpoint.traffic if endpoint else None) or {}).get(deployment.name, 0)
     if have is None:
         changes = [Change("name", None, deployment.name, "create")]
@@ -286,10 +301,41 @@ def _deployment(service: Service, deployment: OnlineDeployment) -> Plan:
         changes = list(_deployment_changes(quiet, filled(have), want, azure))
         if changes and not share:
             notes.append("It has no live traffic now.")
+    changes += _unserved(quiet, want, endpoint, azure)
     quota = _quota(have, want) if azure else None
     return Plan(
         about, have is not None, tuple(changes), quota=quota, sends=_sends(service, rehearsal), notes=tuple(notes)
     )
+
+
+def _unserved(
+    service: Service, want: OnlineDeployment, endpoint: OnlineEndpoint | None, azure: bool
+) -> Iterator[Change]:
+    """What the service refuses of a deployment, whatever is there of it now."""
+    if endpoint is None:
+        note = f"Endpoint '{want.endpoint_name}' does not exist: create it first."
+        yield Change("endpoint_name", None, want.endpoint_name, "refused", note)
+    code = want.code_configuration.code if want.code_configuration else None
+    model = _asset_of(service, Model, want.model)
+    environment = _asset_of(service, Environment, want.environment)
+    for name, said, there, kind in (
+        ("model", want.model, model, "models"),
+        ("environment", want.environment, environment, "environments"),
+        ("code_configuration.code", code, _asset_of(service, Code, code), "codes"),
+    ):
+        elsewhere = isinstance(said, str) and azure and not ids.reference(said, kind, service.workspace)
+        if said and there is None and not elsewhere:
+            yield Change(name, None, said, "refused", "The workspace does not have it: create it first.")
+    if azure:
+        return
+    refusal = refusals.of_deployment(want, environment)
+    if refusal:
+        yield Change(str(refusal.target), None, None, "refused", refusal.message)
+    elif environment and isinstance(environment.conda_file, dict):
+        try:
+            conda.read(environment.conda_file)
+        except ValidationException as error:
+            yield Change("environment.conda_file", None, None, "refused", error.message)
 
 
 def _deployment_changes(
@@ -323,18 +369,25 @@ def _effect(service: Service, azure: bool, name: str, before: Any, after: Any) -
 
 def _conda(service: Service, said: str | None) -> Any:
     """The conda file of an environment, which is all of it that counts for processes; its id, where it is elsewhere."""
-    found = ids.reference(said, "environments", service.workspace) if said else None
-    if said and found is None:
-        return said
-    there = _there(service, Environment, f"environments/{found.name}/versions/{found.version}") if found else None
-    return there.conda_file if there else None
+    there = _asset_of(service, Environment, said)
+    return there.conda_file if there else said
+
+
+def _asset_of(service: Service, kind: type[_E], said: Any) -> _E | None:
+    """The asset of the workspace that a reference means, with a version; None when there is none."""
+    assert kind.place
+    collection = kind.place.partition("/")[0]
+    found = ids.reference(said, collection, service.workspace) if isinstance(said, str) else None
+    return _there(service, kind, f"{found.kind}/{found.name}/versions/{found.version}") if found else None
 
 
 def _quota(have: OnlineDeployment | None, want: OnlineDeployment) -> Quota | None:
     if not want.instance_type:
         return None
-    now = sizes.quota(have.instance_type, have.instance_count or 0) if have and have.instance_type else None
-    return Quota(want.instance_type, now, sizes.quota(want.instance_type, want.instance_count or 0))
+    kind = want.instance_type
+    same = have is not None and (have.instance_type or "").lower() == kind.lower()  # another size is another quota
+    now = sizes.quota(kind, have.instance_count or 0) if have and same else None
+    return Quota(kind, now, sizes.quota(kind, want.instance_count or 0))
 
 
 def _sends(service: Service, rehearsal: Rehearsal) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from modelport.arm import ids
+from modelport.backends import refusals
+from modelport.builds.conda import read as requirements
 from modelport.entities import (
     CodeConfiguration,
     Environment,
@@ -37,7 +40,9 @@ from modelport.schema.fields import is_uri
 
 logger = logging.getLogger(__name__)
 
-_SKIP = "Pass skip_script_validation=True to deploy it all the same."
+SKIP = "Pass skip_script_validation=True to deploy it all the same."
+"""The remedy for what is wrong with a script."""
+
 _SCRIPT = "code_configuration.scoring_script"
 _MOST_INSTANCES = 50
 _MOST_TOGETHER = 62
@@ -106,6 +111,8 @@ class Report:
             return f"{self.about}: nothing was found wrong."
         return "\n".join([f"{self.about}:", *(f"  {each}" for each in self.findings)])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{each.severity}</td><td><code>{html.escape(each.field)}</code></td>"
@@ -136,6 +143,7 @@ def report(
     request_file: str | os.PathLike[str] | None = None,
     skip_script_validation: bool = False,
     azure: bool = False,
+    here: bool = False,
 ) -> Report:
     """
     All that can be found wrong with a deployment, or an endpoint, offline.
@@ -145,17 +153,21 @@ def report(
         request_file: A request like those that it will get, whose size is looked at.
         skip_script_validation: Do not look into the scoring script.
         azure: Whether it goes to Azure, where more is asked for than on this machine.
+        here: Whether processes on this machine are to serve it, and what those cannot do counts too.
 
     Raises:
         TypeError: It is something else.
     """
     if isinstance(entity, OnlineEndpoint):
-        problems = tuple(Finding("error", each.field, each.message) for each in entity.problems())
-        return Report(f"Endpoint '{entity.name}'", problems)
+        found = [Finding("error", each.field, each.message) for each in entity.problems()]
+        found += _refusal(refusals.of_endpoint(entity)) if here else ()
+        return Report(f"Endpoint '{entity.name}'", tuple(found))
     if not isinstance(entity, OnlineDeployment):
         said = f"{type(entity).__name__} ({entity!r:.80})"
         raise TypeError(f"preflight() takes an online deployment or an online endpoint, not {said}.")
     found = [Finding("error", each.field, each.message) for each in entity.problems()]
+    found += _references(entity)
+    found += _impossible(entity) if here else ()
     found += _limits(entity, azure)
     found += _probes(entity)
     found += _variables(entity)
@@ -176,10 +188,41 @@ def environment_problems(environment: Environment, prefix: str = "") -> Iterator
 # What the service takes
 
 
+def _references(deployment: OnlineDeployment) -> Iterator[Finding]:
+    """References of which no version can be read, as no service could either."""
+    for name, collection in (("model", "models"), ("environment", "environments")):
+        said = getattr(deployment, name)
+        if isinstance(said, str):
+            try:
+                ids.reference(said, collection, ids.LOCAL_WORKSPACE)
+            except ValidationException as error:
+                yield Finding("error", name, error.message)
+
+
+def _impossible(deployment: OnlineDeployment) -> Iterator[Finding]:
+    """What processes on this machine cannot do."""
+    environment = deployment.environment if isinstance(deployment.environment, Environment) else None
+    if deployment.code_configuration or not isinstance(deployment.environment, str):
+        yield from _refusal(refusals.of_deployment(deployment, environment))
+    document = environment.conda_file if environment else None
+    try:
+        if isinstance(document, str) and not is_uri(document) and Path(document).is_file():
+            document = files.read_mapping(document)
+        if isinstance(document, dict):
+            requirements(document)
+    except ValidationException as error:
+        yield Finding("error", "environment.conda_file", error.message)
+
+
+def _refusal(error: ValidationException | None) -> Iterator[Finding]:
+    if error:
+        yield Finding("error", error.target or "", error.message)
+
+
 def _limits(deployment: OnlineDeployment, azure: bool) -> Iterator[Finding]:
     """Source: Azure's limits of online endpoints."""
     count, kind = deployment.instance_count, deployment.instance_type
-    if count and count > _MOST_INSTANCES:
+    if count and count > _MOST_INSTANCES and not isinstance(deployment, KubernetesOnlineDeployment):
         message = f"{count} instances are more than the {_MOST_INSTANCES} that Azure gives a deployment."
         yield Finding("warning", "instance_count", message, "Ask for a higher limit first.")
     if isinstance(deployment, KubernetesOnlineDeployment):
@@ -258,7 +301,7 @@ def _files(deployment: OnlineDeployment, skip: bool, azure: bool) -> Iterator[Fi
             yield from _routes(environment.inference_config)
         conda = yield from _conda(environment)
         if conda is not None and azure:
-            yield from _server(environment, conda)
+            yield from _server(conda)
     if isinstance(model, Model):
         yield from _model(model, deployment)
     folder = _folder(deployment.code_configuration)
@@ -321,9 +364,10 @@ def _conda(environment: Environment) -> Any:
     return said
 
 
-def _server(environment: Environment, conda: dict[str, Any]) -> Iterator[Finding]:
+def _server(conda: dict[str, Any]) -> Iterator[Finding]:
+    """Source: Azure's public examples, whose conda files bring the server even where the image has one of its own."""
     given = distributions.packages(conda)
-    if given.known and not given.names & _SERVERS and "inference" not in (environment.image or ""):
+    if given.known and not given.names & _SERVERS:
         message = "Nothing in it brings Azure's inference server, without which its containers do not start."
         yield Finding(
             "warning", "environment.conda_file", message, "Add azureml-inference-server-http to its pip part."
@@ -375,11 +419,11 @@ def _code(deployment: OnlineDeployment, folder: Path, conda: dict[str, Any] | No
     tree = scripts.parsed(script)
     if isinstance(tree, scripts.Fault):
         where = f", line {tree.line}" if tree.line else ""
-        yield Finding("error", _SCRIPT, f"'{script}'{where}: {tree.message}", _SKIP)
+        yield Finding("error", _SCRIPT, f"'{script}'{where}: {tree.message}", SKIP)
         return
     for fault in scripts.faults(tree):
         where = f", line {fault.line}," if fault.line else ""
-        yield Finding("error", _SCRIPT, f"'{script}'{where} {fault.message}", _SKIP)
+        yield Finding("error", _SCRIPT, f"'{script}'{where} {fault.message}", SKIP)
     found = scripts.imports(script, tree, folder)
     for name, broken in found.broken.items():
         yield Finding("warning", _SCRIPT, f"'{name}', line {broken.line}: {broken.message}")

@@ -11,6 +11,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 from attrs import Factory, define, frozen
@@ -86,7 +87,7 @@ def imports(script: Path, tree: ast.Module, folder: Path) -> Imports:
     while waiting:
         file, module = waiting.pop()
         found.open = found.open or _changes_path(module)
-        for name, line, sure in _imported(module, file, folder):
+        for name, line, sure in sorted(_imported(module, file, folder), key=itemgetter(1)):
             inside = beside(name)
             if inside is None and sure:
                 found.outside.setdefault(name, f"{_shown(file, folder)}, line {line}")

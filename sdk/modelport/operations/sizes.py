@@ -1,23 +1,24 @@
 """
 How many cores Azure's machines have, and how many of them a deployment asks quota for.
 
-Sizes of newer families say their cores in their names, `Standard_F4s_v2`; the older
-ones stand in a table. A name that is neither is not guessed at.
+Sizes say their cores in their names, `Standard_F4s_v2`, but for those of an old family,
+which stand in a table. A name that is neither is not guessed at.
 """
 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
+from math import ceil
 
-_BY_NAME = {
-    "ds1_v2": 1, "ds2_v2": 2, "ds3_v2": 4, "ds4_v2": 8, "ds5_v2": 16,
-    "ds11_v2": 2, "ds12_v2": 4, "ds13_v2": 8, "ds14_v2": 16,
-    "d1_v2": 1, "d2_v2": 2, "d3_v2": 4, "d4_v2": 8, "d5_v2": 16,
-}  # fmt: skip
-_BY_RULE = re.compile(
-    r"(?:f\d+s_v2|fx\d+mds|d\d+(?:a|d|ad)?s?_v[345]|e\d+(?:a|d|ad)?s?_v[345]|l\d+a?s_v[23]"
-    r"|nc\d+s_v[23]|nc\d+as_t4_v3|nc\d+ads_a100_v4|nc\d+a?ds?_h100_v5|nd\d+(?:rs_v2|asr_v4|amsr_a100_v4|isr_h100_v5))"
+_NUMBERED = {"ds1_v2": 1, "ds2_v2": 2, "ds3_v2": 4, "ds4_v2": 8, "ds5_v2": 16}
+"""Sizes whose number counts the sizes of the family, not their cores."""
+
+_NAMED = re.compile(
+    r"(?:f\d+s_v2|fx\d+mds|[de]\d+(?:a|d|ad)?s?_v[345]|l\d+(?:s_v[23]|as_v3)|nc\d+s_v[23]|nc\d+as_t4_v3|nv\d+adm?s_a10_v5)"
 )
+_EXEMPT = re.compile(r"(?:nc\d+ads_a100_v4|nc\d+adi?s_h100_v5|nd\d+(?:rs_v2|asr_v4|amsr_a100_v4|isr?_h100_v5))")
+"""Sizes of which nothing is held back for upgrades."""
 
 SMALL = frozenset({"standard_ds1_v2", "standard_ds2_v2"})
 """Sizes that Azure's client calls too small. Source: azure-ai-ml 1.35.2."""
@@ -27,20 +28,33 @@ def cores(instance_type: str) -> int | None:
     """
     The cores of one machine; None for a size that is not known here.
 
-    Source: the SKU list of managed online endpoints, and Azure's naming convention for virtual machine sizes.
+    Source: Azure's "Managed online endpoints SKU list", and its naming conventions for virtual machine sizes.
     """
-    size = instance_type.lower().removeprefix("standard_")
-    if size in _BY_NAME:
-        return _BY_NAME[size]
+    size = _short(instance_type)
     number = re.search(r"\d+", size)
-    return int(number[0]) if number and _BY_RULE.fullmatch(size) else None
+    known = number and (_NAMED.fullmatch(size) or _EXEMPT.fullmatch(size))
+    return int(number[0]) if number and known else _NUMBERED.get(size)
+
+
+def spare(instance_type: str) -> bool:
+    """
+    Whether Azure wants quota for a fifth more machines, which upgrades take.
+
+    Source: the column "Skip 20% Reservation" of the same list.
+    """
+    return not _EXEMPT.fullmatch(_short(instance_type))
 
 
 def quota(instance_type: str, instances: int) -> int | None:
     """
-    The cores of quota that so many instances need: a fifth more of them, for upgrades; None for an unknown size.
+    The cores of quota that so many instances need; None for an unknown size.
 
-    Source: `ceil(1.2 * instances) * cores`; Azure leaves the fifth out for some sizes.
+    Source: Azure's "Virtual machine quota allocation for deployment", `ceil(1.2 * instances) * cores`.
     """
     each = cores(instance_type)
-    return None if each is None else -(-12 * instances // 10) * each
+    machines = ceil(instances * Fraction(6, 5)) if spare(instance_type) else instances
+    return None if each is None else machines * each
+
+
+def _short(instance_type: str) -> str:
+    return instance_type.lower().removeprefix("standard_")
