@@ -25,6 +25,11 @@ def test_a_client_for_azure_sends_nothing():
     assert repr(client) == "MLClient(subscription_id='s', resource_group_name='g', workspace_name='w')"
 
 
+def test_a_client_shows_where_it_works_when_that_is_not_azure(monkeypatch):
+    monkeypatch.setenv("MODELPORT_BACKEND", "process")
+    assert repr(MLClient(None, "s", "g", "w")).endswith("workspace_name='w') on process")
+
+
 def test_a_workspace_must_be_wholly_named():
     with pytest.raises(ValidationException, match="resource_group_name, workspace_name"):
         MLClient(object(), "s")

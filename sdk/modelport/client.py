@@ -59,6 +59,8 @@ class MLClient:
     """
 
     _registry = ""
+    _place = ""
+    """Where it works, when that is not Azure."""
     """Name of the registry that it is for; empty when it is for a workspace."""
 
     def __init__(
@@ -115,7 +117,7 @@ class MLClient:
             self._open = lambda: _connect().azure_registry(credential, registry_name, where, options)
             return
         if elsewhere:
-            self._open = elsewhere
+            self._open, self._place = elsewhere, _elsewhere()
             self._names = tuple(str(name or here) for name, here in zip(said, _HERE, strict=True))
             return
         missing = [name for name, value in zip(_NAMES, said, strict=True) if not value]
@@ -145,7 +147,8 @@ class MLClient:
             errors.LocalServerError: The server could not be started.
         """
         _must_run(backend, f"MLClient.local(backend={backend!r})")
-        return cls._over(_connect().local(Path(home) if home else None, backend), show_progress=show_progress)
+        transport = _connect().local(Path(home) if home else None, backend)
+        return cls._over(transport, show_progress=show_progress, place=backend)
 
     @classmethod
     def connect(cls, url: str, *, credential: str, show_progress: bool = True, **keywords: Any) -> MLClient:
@@ -162,7 +165,7 @@ class MLClient:
             errors.ValidationException: `url` is not an http or https URL.
         """
         options = import_module("modelport.transports.options").of(keywords, ("credential", "show_progress"))
-        return cls._over(_connect().server(url, credential, options), show_progress=show_progress)
+        return cls._over(_connect().server(url, credential, options), show_progress=show_progress, place=url)
 
     @classmethod
     def from_config(
@@ -196,13 +199,14 @@ class MLClient:
         return cls(credential, *(_names_in(config) if config else ()), **keywords)
 
     @classmethod
-    def _over(cls, transport: Transport, *, show_progress: bool = True) -> MLClient:
+    def _over(cls, transport: Transport, *, show_progress: bool = True, place: str = "") -> MLClient:
         """A client over a transport that is open; `testing` makes its clients so."""
         client = cls.__new__(cls)
         where = transport.workspace
         client._show_progress = show_progress  # noqa: SLF001 (the class's own alternative constructor)
         client._names = (where.subscription, where.group, where.name)  # noqa: SLF001 (as above)
         client._open = lambda: transport  # noqa: SLF001 (as above)
+        client._place = place  # noqa: SLF001 (as above)
         return client
 
     @property
@@ -348,7 +352,7 @@ class MLClient:
         said = ", ".join(f"{name}={value!r}" for name, value in zip(_NAMES, self._names, strict=True))
         if self._registry:
             said = f"registry_name={self._registry!r}"
-        return f"MLClient({said})"
+        return f"MLClient({said})" + (f" on {self._place}" if self._place else "")
 
     if not TYPE_CHECKING:  # a type checker is to say so itself
 

@@ -119,6 +119,8 @@ def test_what_only_azure_asks_for(deployment):
     assert warned(deployment(instance_type="Standard_DS3_v2"), azure=True) == []
     bare = deployment(instance_type="Standard_DS3_v2", pip=["numpy"])
     assert "Azure's inference server" in warned(bare, azure=True)[0]
+    bare.environment.image = "mcr.microsoft.com/azureml/minimal-ubuntu22.04-py39-cpu-inference"
+    assert "Azure's inference server" in warned(bare, azure=True)[0], "the conda environment is another one"
     assert warned(bare) == []
     for good in (["azureml-inference-server-http"], ["azureml-defaults"], ["-r other.txt"]):
         assert warned(deployment(instance_type="Standard_DS3_v2", pip=good), azure=True) == []

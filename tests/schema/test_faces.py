@@ -349,3 +349,10 @@ def test_reading_never_changes_the_document():
 def test_a_conda_file_that_is_no_text_is_refused():
     with pytest.raises(ValidationException, match="Expected a conda file as YAML text, found 7"):
         faces.load(entities.Environment, {"properties": {"image": "any", "condaFile": 7}}, Face.REQUEST)
+
+
+@pytest.mark.parametrize("face", [Face.REQUEST, Face.RECORD])
+@pytest.mark.parametrize("properties", [5, [1], "tides"])
+def test_properties_that_are_no_mapping_are_refused(face, properties):
+    with pytest.raises(ValidationException, match="properties: Expected a mapping, found"):
+        faces.load(entities.OnlineEndpoint, {"properties": properties}, face)

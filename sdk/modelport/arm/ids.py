@@ -29,7 +29,6 @@ CURATED = "AzureML-"
 """How the names of Azure's own environments begin, which the service finds by themselves. Source: azure-ai-ml."""
 
 
-
 @frozen
 class WorkspaceId:
     """Which workspace: the first half of every URL."""

@@ -241,7 +241,14 @@ def must_be(kind: type[_E], said: Any, method: str) -> _E:
     """
     if isinstance(said, kind):
         return said
-    raise TypeError(f"{method} takes an {kind.__name__}, not {type(said).__name__} ({said!r:.80}).")
+    raise TypeError(f"{method} takes an {kind.__name__}, not {_shown(said)}.")
+
+
+def _shown(said: Any) -> str:
+    """An entity by its class and name, anything else as it is."""
+    if isinstance(said, Entity):
+        return f"{type(said).__name__} {getattr(said, 'name', None)!r}"
+    return f"{type(said).__name__} ({said!r:.80})"
 
 
 def refuse_local(local: bool) -> None:
@@ -254,6 +261,6 @@ def refuse_local(local: bool) -> None:
     if local:
         raise UnsupportedByBackend(
             "local=True deploys to this machine's Docker, which this version of Modelport cannot do yet. "
-            "MLClient.local() deploys to processes on this machine: leave local=True out there.",
+            "Leave local=True out: MLClient.local(), or MODELPORT_BACKEND=process, deploys to processes here.",
             target="local",
         )

@@ -93,6 +93,9 @@ class EntitySchema(Schema):
             return {
                 self._names[key]: value for key, value in document.items() if key in self._names and value is not None
             }
+        if not isinstance(document.get(self._kind.home) or {}, Mapping):
+            message = f"Expected a mapping, found {shown(document[self._kind.home])}."
+            raise ValidationError({self._kind.home: [message]})
         rest = dict(document)
         said: dict[str, Any] = dict(_identity(self._kind, rest))
         for attribute, place in self._places.items():
@@ -224,6 +227,8 @@ def variant_of(kind: type[Entity], document: Any, face: Face) -> type[Entity]:
     if not variants or kind.variant or not isinstance(document, Mapping):
         return kind
     home = document.get(kind.home) or {} if face is not Face.YAML and kind.home else document
+    if not isinstance(home, Mapping):
+        return kind.kinds()[variants.default]  # which refuses it
     for mark, name in variants.marks.items():
         if home.get(mark):
             return kind.kinds()[name]

@@ -131,7 +131,7 @@ def entity(
         located = [_located(each, document, placed) for each in found]
         slips = {(each["line"], each["target"]) for each in problems}
         problems += [each for each in located if (each["line"], each["target"]) not in slips]
-        raise _told(problems, name, _mistaken(kind, content)) from error
+        raise _told(problems, name, _mistaken(kind, content)) from None  # it says all that `error` does
     if problems:
         raise _told(problems, name, None)
     return made
