@@ -126,6 +126,18 @@ def test_what_only_azure_asks_for(deployment):
         assert warned(deployment(instance_type="Standard_DS3_v2", pip=good), azure=True) == []
 
 
+def test_what_azure_has_nothing_to_run_for(deployment, tmp_path):
+    (tmp_path / "net.bin").write_bytes(b"weights")
+    bare = deployment(instance_type="Standard_DS3_v2", model=tmp_path / "net.bin")
+    assert "without an environment" in warned(bare, azure=True)[0]
+    bare.environment, bare.code_configuration = Environment(image="any"), None
+    assert "without a scoring script" in warned(bare, azure=True)[0]
+    bare.environment = "azureml:somewhere:1"
+    assert warned(bare, azure=True) == []
+    bare.model.type, bare.environment = "triton_model", None
+    assert warned(bare, azure=True) == []
+
+
 def test_the_size_of_a_request(deployment, tmp_path):
     request = tmp_path / "request.bin"
     with request.open("wb") as file:

@@ -232,12 +232,27 @@ def _limits(deployment: OnlineDeployment, azure: bool) -> Iterator[Finding]:
             remedy = f"Kubernetes takes {_MOST_TOGETHER} for the names of an endpoint and its deployment: shorten one."
             yield Finding("error", "name", message, remedy)
     if azure and isinstance(deployment, ManagedOnlineDeployment):
+        yield from _what_runs(deployment)
         if not kind:
             message = "No instance_type, which Azure's managed endpoints ask for."
             yield Finding("warning", "instance_type", message, "Standard_DS3_v2 is the smallest that Azure recommends.")
         elif kind.lower() in sizes.SMALL:
             message = f"Instance type {kind} may be too small for compute resources."
             yield Finding("warning", "instance_type", message, "Standard_DS3_v2 is the smallest that Azure recommends.")
+
+
+def _what_runs(deployment: OnlineDeployment) -> Iterator[Finding]:
+    """A model that brings no server of its own, and nothing that serves it."""
+    model, environment = deployment.model, deployment.environment
+    if isinstance(model, Model) and model.type != "custom_model":
+        return
+    if environment is None and isinstance(model, Model):
+        message = "A custom model without an environment: nothing says what the script runs in."
+        yield Finding("warning", "environment", message, "Give it an environment, or an MLflow model.")
+    serves_itself = isinstance(environment, str) or (environment is not None and environment.inference_config)
+    if deployment.code_configuration is None and isinstance(model, Model) and not serves_itself:
+        message = "A custom model without a scoring script, in an environment without an inference_config."
+        yield Finding("warning", "code_configuration", message, "Name the code folder and its scoring script.")
 
 
 def _probes(deployment: OnlineDeployment) -> Iterator[Finding]:
@@ -298,7 +313,7 @@ def _files(deployment: OnlineDeployment, skip: bool, azure: bool) -> Iterator[Fi
     if isinstance(environment, Environment):
         yield from (Finding("error", *_of(each)) for each in environment_problems(environment, "environment."))
         if environment.inference_config:
-            yield from _routes(environment.inference_config)
+            yield from _routes(environment.inference_config, azure)
         conda = yield from _conda(environment)
         if conda is not None and azure:
             yield from _server(conda)
@@ -320,12 +335,13 @@ def _missing(field: str, what: str, path: str | None) -> Iterator[Problem]:
         yield Problem(field, f"The {what} '{path}' does not exist (looked in '{Path.cwd()}').")
 
 
-def _routes(config: InferenceConfig | Mapping[str, Any]) -> Iterator[Finding]:
+def _routes(config: InferenceConfig | Mapping[str, Any], azure: bool) -> Iterator[Finding]:
     """Azure's users write the routes as mappings as well."""
+    severity: Literal["error", "warning"] = "error" if azure else "warning"
     for name in ("liveness_route", "readiness_route", "scoring_route"):
         route, field = _part(config, name), f"environment.inference_config.{name}"
         if route is None:
-            yield Finding("warning", field, "Missing; Azure asks for all three.", "Name its port and its path.")
+            yield Finding(severity, field, "Missing; Azure asks for all three.", "Name its port and its path.")
             continue
         port, path = _part(route, "port"), _part(route, "path")
         if isinstance(port, int) and not 1 <= port <= 65_535:
