@@ -67,9 +67,7 @@ def quickstart(home: Path, *, keep: bool) -> None:
         errors.ModelportError: What went wrong, or how many requests failed. Nothing runs any more.
         KeyboardInterrupt: It was told to stop. Nothing runs any more.
     """
-    for each in _ENDING:
-        if signal.getsignal(each) is signal.SIG_DFL:
-            signal.signal(each, signal.default_int_handler)
+    stop = _Stop()
     console = Console(highlight=False, markup=False)
     workspace, environments = home / "quickstart", home / "environments"
     try:
@@ -85,8 +83,9 @@ def quickstart(home: Path, *, keep: bool) -> None:
         try:
             workspace.mkdir(mode=0o700)
             (workspace / "environments").symlink_to(environments)
-            rollout = _Rollout(workspace, console)
+            rollout = _Rollout(workspace, console, stop)
             rollout.run(keep=keep)
+            stop.check()
             kept = keep
         finally:
             if not kept:
@@ -100,12 +99,35 @@ def quickstart(home: Path, *, keep: bool) -> None:
             console.print("Nothing runs any more.")
 
 
+class _Stop:
+    """
+    What asks for the end: raised where the story is, and once more at its next step.
+
+    Python loses what a signal raises in a destructor or a callback of the garbage collector.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        for each in _ENDING:
+            if signal.getsignal(each) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(each, self._ask)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when it was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+
 class _Rollout:
     """The story, from the environment to the table."""
 
-    def __init__(self, workspace: Path, console: Console) -> None:
+    def __init__(self, workspace: Path, console: Console, stop: _Stop) -> None:
         self._workspace, self._console = workspace, console
-        self._view = _View(console)
+        self._view = _View(console, stop)
         self._folder = workspace / "story"
         self._request = self._folder / "sample-request.json"
         self._notes: set[str] = set()
@@ -294,6 +316,7 @@ class _View:
     """The steps, each told when it has ended; on a terminal also what goes on now."""
 
     console: Console
+    stop: _Stop
     callers: _Callers | None = None
     _doing: str = field(default="", init=False)
     _spinner: Spinner = field(factory=lambda: Spinner("dots"), init=False)
@@ -307,6 +330,7 @@ class _View:
     @contextmanager
     def step(self, doing: str) -> Iterator[list[str]]:
         """A step, `doing` while it lasts; its block fills the list: what was done, then remarks."""
+        self.stop.check()
         self._doing = doing
         told: list[str] = []
         began = time.monotonic()
