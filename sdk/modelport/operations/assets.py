@@ -29,6 +29,7 @@ from modelport.schema.faces import Face
 from modelport.transports import downloads, storage
 
 _A = TypeVar("_A", Model, Environment, Data)
+_S = TypeVar("_S", Model, Environment)
 
 _STEP = re.compile(r"[^/\\?#%\s]+")
 _OF_CONTAINERS_ALONE = ("latestVersion", "nextVersion", "provisioningState")
@@ -126,7 +127,33 @@ class _Assets(Generic[_A]):
         return f"{container}/versions/{_step(version)}" if version else container
 
 
-class ModelOperations(_Assets[Model]):
+class _Shared(_Assets[_S]):
+    """Assets that registries have, too."""
+
+    def share(
+        self, name: str, version: str, *, share_with_name: str, share_with_version: str, registry_name: str
+    ) -> _S:
+        """
+        Copy a version to a registry, where other workspaces have it too; waits for the end.
+
+        Args:
+            name: Its name.
+            version: Its version.
+            share_with_name: What it is called there; empty is the same name.
+            share_with_version: Its version there; empty is the same.
+            registry_name: Name of the registry.
+
+        Raises:
+            errors.UnsupportedByBackend: There are no registries here: they are Azure's.
+            errors.ValidationException: The registry has such a version.
+            errors.ResourceNotFoundError: There is no such registry, or no such version.
+        """
+        place = self._place(name, version)
+        to = {"name": share_with_name or name, "version": share_with_version or version, "registry": registry_name}
+        return shared(self._service, self._kind, place, **to)
+
+
+class ModelOperations(_Shared[Model]):
     """Models of the workspace. Threads may share it."""
 
     _kind = Model
@@ -200,30 +227,8 @@ class ModelOperations(_Assets[Model]):
         must_be(ModelPackage, package_request, "package").validate()
         return packaged(self._service, self._place(name, version), package_request)
 
-    def share(
-        self, name: str, version: str, *, share_with_name: str, share_with_version: str, registry_name: str
-    ) -> Model:
-        """
-        Copy a version to a registry, where other workspaces have it too; waits for the end.
 
-        Args:
-            name: Its name.
-            version: Its version.
-            share_with_name: What it is called there; empty is the same name.
-            share_with_version: Its version there; empty is the same.
-            registry_name: Name of the registry.
-
-        Raises:
-            errors.UnsupportedByBackend: There are no registries here: they are Azure's.
-            errors.ValidationException: The registry has such a version.
-            errors.ResourceNotFoundError: There is no such registry, or no such version.
-        """
-        place = self._place(name, version)
-        to = {"name": share_with_name or name, "version": share_with_version or version, "registry": registry_name}
-        return shared(self._service, Model, place, **to)
-
-
-class EnvironmentOperations(_Assets[Environment]):
+class EnvironmentOperations(_Shared[Environment]):
     """Environments of the workspace. Threads may share it."""
 
     _kind = Environment
@@ -257,28 +262,6 @@ class EnvironmentOperations(_Assets[Environment]):
             list_view_type: `ActiveOnly`, `ArchivedOnly` or `All`.
         """
         return self._listed(name, list_view_type)
-
-    def share(
-        self, name: str, version: str, *, share_with_name: str, share_with_version: str, registry_name: str
-    ) -> Environment:
-        """
-        Copy a version to a registry, where other workspaces have it too; waits for the end.
-
-        Args:
-            name: Its name.
-            version: Its version.
-            share_with_name: What it is called there; empty is the same name.
-            share_with_version: Its version there; empty is the same.
-            registry_name: Name of the registry.
-
-        Raises:
-            errors.UnsupportedByBackend: There are no registries here: they are Azure's.
-            errors.ValidationException: The registry has such a version.
-            errors.ResourceNotFoundError: There is no such registry, or no such version.
-        """
-        place = self._place(name, version)
-        to = {"name": share_with_name or name, "version": share_with_version or version, "registry": registry_name}
-        return shared(self._service, Environment, place, **to)
 
 
 class DataOperations(_Assets[Data]):
