@@ -22,7 +22,7 @@ DOORS = {
     "anyio": ("modelport/controlplane/http.py",),
     "azure": ("modelport/identity.py", "modelport/transports/"),
     "click": ("modelport/cli/",),
-    "docker": (),
+    "docker": ("modelport/engine.py",),
     "envoy": ("modelport/gateway/runner.py",),
     "filelock": (),
     "granian": ("modelport_scoring/server.py",),
@@ -31,7 +31,8 @@ DOORS = {
     "marshmallow": ("modelport/schema/",),
     "psutil": ("modelport/backends/", "modelport/cli/", "modelport/controlplane/home.py", "modelport/gateway/"),
     "pytest": ("modelport/testing.py",),
-    "requests": ("modelport/transports/",),
+    # docker-py lets errors of its own transport pass as they are.
+    "requests": ("modelport/engine.py", "modelport/transports/"),
     "pathspec": ("modelport/transports/sources.py",),
     "rich": ("modelport/cli/", "modelport/transports/progress.py"),
     "sqlalchemy": ("modelport/controlplane/store.py",),

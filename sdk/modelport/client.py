@@ -324,9 +324,9 @@ class MLClient:
         Raises:
             TypeError: It is neither.
         """
-        azure = import_module("modelport.operations.plan").is_azure(self._in_workspace)
+        backend = self._in_workspace.backend
         report = import_module("modelport.operations.preflight").report
-        return cast("Report", report(entity, request_file=request_file, azure=azure, here=not azure))
+        return cast("Report", report(entity, request_file=request_file, azure=not backend, here=backend))
 
     def apply(self, source: Sources, *, dry_run: bool = False) -> Applied:
         """

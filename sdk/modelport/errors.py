@@ -3,10 +3,14 @@ Every error that Modelport raises, as one tree.
 
     ModelportError                      (also under Azure's name, MlException)
     ├── ValidationException             what was asked for cannot be: fix the input
-    │   └── UnsupportedByBackend        another backend can do it; the message names it
+    │   ├── UnsupportedByBackend        another backend can do it; the message names it
+    │   ├── MultipleLocalDeploymentsFoundError    local=True, and several deployments could answer
+    │   ├── InvalidVSCodeRequestError   vscode_debug without local=True
+    │   └── VSCodeCommandNotFound       the command `code` is not on this machine
     ├── HttpResponseError               a service answered with an error, or its operation failed
     │   ├── ClientAuthenticationError   no credential, or a wrong one
     │   ├── ResourceNotFoundError       the thing named does not exist
+    │   │   └── LocalEndpointNotFoundError    local=True, and it is not in this machine's Docker
     │   ├── ResourceExistsError         it exists already, or is in a state that forbids this
     │   │   ├── OperationInProgress     another operation holds the resource
     │   │   └── ResourceModifiedError   If-Match named an older version of it
@@ -17,6 +21,7 @@ Every error that Modelport raises, as one tree.
     │   │   │   ├── UserScriptFunctionNotFound
     │   │   │   └── UserScriptInitFailed
     │   │   ├── ResourceNotReady        replicas did not become ready in time
+    │   │   ├── LocalDeploymentGPUNotAvailable    a GPU was asked for, and Docker has none to give
     │   │   ├── GatewayRejected         Envoy refused its configuration
     │   │   └── OperationCanceled       the operation was given up; the message says why
     │   └── ScoringError                a scoring call was answered with an error status
@@ -24,6 +29,7 @@ Every error that Modelport raises, as one tree.
     │   └── ServiceRequestTimeoutError
     ├── PollingTimeoutError             the operation goes on, but the caller's time is up
     └── LocalServerError                the background server on this machine
+        └── DockerEngineNotAvailableError    Docker's engine does not answer
 
 Scripts written for Azure catch `HttpResponseError` around everything that a service
 may refuse: so it is the parent here too, as in azure-core.
@@ -74,6 +80,24 @@ class UnsupportedByBackend(ValidationException):
     """This backend cannot do it, another can."""
 
     code = "UnsupportedByBackend"
+
+
+class MultipleLocalDeploymentsFoundError(ValidationException):
+    """With `local=True`, no deployment was named and several could answer."""
+
+    code = "MultipleLocalDeploymentsFound"
+
+
+class InvalidVSCodeRequestError(ValidationException):
+    """`vscode_debug` was asked for without `local=True`."""
+
+    code = "InvalidVSCodeRequest"
+
+
+class VSCodeCommandNotFound(ValidationException):
+    """The command `code` is not on this machine."""
+
+    code = "VSCodeCommandNotFound"
 
 
 class HttpResponseError(ModelportError):
@@ -145,6 +169,12 @@ class ResourceNotFoundError(HttpResponseError):
 
     code = "ResourceNotFound"
     status = 404
+
+
+class LocalEndpointNotFoundError(ResourceNotFoundError):
+    """With `local=True`: it is not in this machine's Docker."""
+
+    code = "LocalEndpointNotFound"
 
 
 class ResourceExistsError(HttpResponseError):
@@ -261,6 +291,12 @@ class ResourceNotReady(DeploymentFailed):
     code = "ResourceNotReady"
 
 
+class LocalDeploymentGPUNotAvailable(DeploymentFailed):
+    """`local_enable_gpu` was asked for, and Docker has no GPU to give."""
+
+    code = "LocalDeploymentGPUNotAvailable"
+
+
 class GatewayRejected(DeploymentFailed):
     """Envoy refused its configuration; the one before it is in force."""
 
@@ -277,3 +313,9 @@ class LocalServerError(ModelportError):
     """The background server on this machine could not be started, found or understood."""
 
     code = "LocalServerError"
+
+
+class DockerEngineNotAvailableError(LocalServerError):
+    """Docker's engine does not answer, or is not on this machine."""
+
+    code = "DockerEngineNotAvailable"

@@ -8,10 +8,14 @@ Azure has a class for each stage of its client, several names stand for one clas
 from modelport.errors import (
     ClientAuthenticationError,
     DeploymentFailed,
+    DockerEngineNotAvailableError,
     HttpResponseError,
     ImageBuildFailure,
-    LocalServerError,
+    InvalidVSCodeRequestError,
+    LocalDeploymentGPUNotAvailable,
+    LocalEndpointNotFoundError,
     MlException,
+    MultipleLocalDeploymentsFoundError,
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
@@ -19,6 +23,7 @@ from modelport.errors import (
     ServiceRequestTimeoutError,
     UnsupportedByBackend,
     ValidationException,
+    VSCodeCommandNotFound,
 )
 
 DeploymentException = DeploymentFailed
@@ -26,17 +31,13 @@ DeploymentException = DeploymentFailed
 # What a user wrote, or points at, is not as it must be.
 AssetException = AssetPathException = EmptyDirectoryError = ModelException = UserErrorException = ValidationException
 CloudArtifactsNotSupportedError = RequiredLocalArtifactsNotFoundError = InvalidLocalEndpointError = ValidationException
-InvalidVSCodeRequestError = ValidationException
 
 # This machine, or this version of Modelport, has no such thing.
-LocalDeploymentGPUNotAvailable = MultipleLocalDeploymentsFoundError = VSCodeCommandNotFound = UnsupportedByBackend
 UnsupportedOperationError = UnsupportedByBackend
 
 # What runs on this machine.
-DockerEngineNotAvailableError = LocalServerError
 LocalEndpointImageBuildError = ImageBuildFailure
 LocalEndpointInFailedStateError = DeploymentFailed
-LocalEndpointNotFoundError = ResourceNotFoundError
 
 
 class ErrorCategory:

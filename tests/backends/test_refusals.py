@@ -1,4 +1,4 @@
-"""What processes cannot do is said once, with what to do instead."""
+"""What the backends on this machine cannot do is said once, with what to do instead."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def _deployment(kind=ManagedOnlineDeployment, *, code=True):
     ],
 )
 def test_what_only_a_container_can_give_is_refused(environment, deployment, target, said):
-    refusal = refusals.of_deployment(deployment, environment)
+    refusal = refusals.of_deployment(deployment, environment, "process")
     assert refusal.message.startswith("Deployment 'blue' of 'tides'")
     assert said in refusal.message
     assert 'MLClient.local(backend="docker")' in refusal.message
@@ -39,13 +39,13 @@ def test_what_only_a_container_can_give_is_refused(environment, deployment, targ
 
 
 def test_what_only_a_cluster_or_azure_can_give_is_refused():
-    assert "runs no clusters" in refusals.of_deployment(_deployment(KubernetesOnlineDeployment), None).message
+    assert "runs no clusters" in refusals.of_deployment(_deployment(KubernetesOnlineDeployment), None, "docker").message
     cluster = refusals.of_endpoint(KubernetesOnlineEndpoint(name="tides", compute="azureml:harbour"))
     assert (cluster.target, "azureml:harbour" in cluster.message) == ("compute", True)
     assert refusals.of_endpoint(ManagedOnlineEndpoint(name="tides", auth_mode="aad_token")).target == "auth_mode"
 
 
 def test_all_else_can_be():
-    assert refusals.of_deployment(_deployment(), Environment(image="i")) is None
-    assert refusals.of_deployment(_deployment(), None) is None
+    assert refusals.of_deployment(_deployment(), Environment(image="i"), "process") is None
+    assert refusals.of_deployment(_deployment(), None, "process") is None
     assert refusals.of_endpoint(ManagedOnlineEndpoint(name="tides")) is None

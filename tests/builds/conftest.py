@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from modelport.builds.base import Wanted
 from modelport.builds.venv import VenvBuilder
 
 
@@ -22,10 +23,12 @@ def builder(tmp_path, scoring):
 
 @pytest.fixture
 def conda():
-    """A conda file as parsed, with these lines in its `pip:` section."""
+    """A conda file, with these lines in its `pip:` section."""
 
     def file(*pip, packages=()):
-        return {"name": "tides", "channels": ["conda-forge"], "dependencies": [*packages, {"pip": list(pip)}]}
+        return Wanted(
+            conda={"name": "tides", "channels": ["conda-forge"], "dependencies": [*packages, {"pip": list(pip)}]}
+        )
 
     return file
 

@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from modelport import errors
+from modelport.builds.base import Wanted
 from modelport.builds.venv import VenvBuilder
 
 HERE = f"3.{sys.version_info.minor}"
@@ -26,14 +28,15 @@ def builder_process(builder, conda):
     """Another process that builds; it prints the lines that it was told, and `done`."""
     code = (
         "import json, pathlib, sys\n"
+        "from modelport.builds.base import Wanted\n"
         "from modelport.builds.venv import VenvBuilder\n"
         "cache, scoring, conda = sys.argv[1:]\n"
         "builder = VenvBuilder(pathlib.Path(cache), scoring=pathlib.Path(scoring))\n"
-        "builder.build(json.loads(conda), lambda line: print(line, flush=True))\n"
+        "builder.build(Wanted(conda=json.loads(conda)), lambda line: print(line, flush=True))\n"
         "print('done')\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(builder._cache), str(builder._scoring), json.dumps(conda)],
+        [sys.executable, "-c", code, str(builder._cache), str(builder._scoring), json.dumps(conda.conda)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         text=True,
@@ -42,6 +45,10 @@ def builder_process(builder, conda):
 
 def environments(builder):
     return sorted(folder.name for folder in builder._cache.iterdir() if folder.is_dir())
+
+
+def prefix(built):
+    return Path(built.python).parent.parent
 
 
 def failure(builder, conda):
@@ -56,26 +63,26 @@ def test_an_environment_has_what_was_asked_for_and_scoring(builder, conda):
     assert (
         run(built.python, "import modelport_scoring as m, six, click; print(m.ANSWER, six.__version__)") == "42 1.16.0"
     )
-    assert built.key == built.prefix.name == builder.key(conda("click==8.1.8", packages=["six=1.16"]))
+    assert built.key == prefix(built).name == builder.key(conda("click==8.1.8", packages=["six=1.16"]))
     assert built.warnings == builder.check(conda("click==8.1.8", packages=["six=1.16"]))
     assert "six=1.16 as six==1.16.*" in built.warnings[0]
     assert any("six==1.16.0" in line for line in lines)
-    assert (built.prefix.parent / f"{built.key}.log").read_text().splitlines() == lines
+    assert (prefix(built).parent / f"{built.key}.log").read_text().splitlines() == lines
 
 
 def test_packages_and_scoring_are_compiled_ahead(builder, conda, scoring):
     (scoring / "__pycache__").mkdir()
     (scoring / "__pycache__" / "old.pyc").touch()
     built = builder.build(conda(), print)
-    (package,) = built.prefix.glob("lib/*/site-packages/modelport_scoring")
+    (package,) = prefix(built).glob("lib/*/site-packages/modelport_scoring")
     assert [path.name.split(".")[0] for path in (package / "__pycache__").iterdir()] == ["__init__"]
-    assert list(built.prefix.glob("lib/*/site-packages/__pycache__/six.*.pyc"))
+    assert list(prefix(built).glob("lib/*/site-packages/__pycache__/six.*.pyc"))
 
 
 def test_the_real_scoring_server_can_be_imported_in_a_clean_environment(tmp_path):
-    built = VenvBuilder(tmp_path / "cache").build(None, print)
+    built = VenvBuilder(tmp_path / "cache").build(Wanted(), print)
     assert run(built.python, "import modelport_scoring; print(modelport_scoring.__file__)").startswith(
-        str(built.prefix)
+        str(prefix(built))
     )
     assert run(built.python, "import importlib.util as u; print(u.find_spec('granian') is not None)") == "True"
 
@@ -96,16 +103,18 @@ def test_equal_requirements_have_one_key(builder, conda):
     assert builder.key({"dependencies": [{"pip": ["click", "six"]}, "numpy", "python=3.11"]}) == one
     assert builder.key(conda("six", "click", packages=["python=3.10", "numpy"])) != one
     assert builder.key(conda("six", packages=["python=3.11", "numpy"])) != one
-    assert builder.key(None) == builder.key({}) == builder.key({"dependencies": [f"python={HERE}"]}) != one
+    assert (
+        builder.key(Wanted()) == builder.key(Wanted(conda={})) == builder.key(conda(packages=[f"python={HERE}"])) != one
+    )
 
 
 def test_another_scoring_server_is_another_environment(builder, tmp_path, scoring):
-    before = builder.key(None)
+    before = builder.key(Wanted())
     os.utime(scoring / "__init__.py")
-    assert builder.key(None) == before
+    assert builder.key(Wanted()) == before
     (scoring / "__init__.py").write_text("ANSWER = 43\n")
-    assert builder.key(None) != before
-    assert builder.key(None) == VenvBuilder(tmp_path / "elsewhere", scoring=scoring).key(None)
+    assert builder.key(Wanted()) != before
+    assert builder.key(Wanted()) == VenvBuilder(tmp_path / "elsewhere", scoring=scoring).key(Wanted())
 
 
 def test_the_python_that_was_asked_for_is_met(builder, conda):

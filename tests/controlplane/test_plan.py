@@ -5,9 +5,10 @@ import json
 import attrs
 import pytest
 
-from modelport.backends.base import Probe, Revision
+from modelport.backends.base import Probe, Revision, Route, Routes, revision_from
+from modelport.builds.base import Built
 from modelport.controlplane import plan
-from modelport.controlplane.plan import Await, Remove, Run, Serve
+from modelport.controlplane.plan import Await, Parts, Remove, Run, Serve
 from modelport.entities import (
     CodeConfiguration,
     Environment,
@@ -20,6 +21,8 @@ from modelport.entities.base import filled
 HAVE = Revision(
     id="tides-blue-1", endpoint="tides", deployment="blue", instances=2, python="/p", app_root="/a", entry_script="s.py"
 )
+BUILT = Built(key="k", python="/p")
+PARTS = Parts(app_root="/a", model_dir="/m", model="waves/3")
 WANT = attrs.evolve(HAVE, id="tides-blue-2")
 
 
@@ -57,7 +60,11 @@ def test_anything_else_replaces_the_replicas_and_the_old_ones_go_last(change):
 
 
 def test_a_revision_survives_being_written_down():
-    assert plan.from_document(json.loads(json.dumps(attrs.asdict(HAVE)))) == HAVE
+    assert revision_from(json.loads(json.dumps(attrs.asdict(HAVE)))) == HAVE
+    whole = attrs.evolve(
+        HAVE, routes=Routes(**dict.fromkeys(("liveness", "readiness", "scoring"), Route(port=1, path="/")))
+    )
+    assert revision_from(json.loads(json.dumps(attrs.asdict(whole)))) == whole
 
 
 def _deployment(**values):
@@ -72,7 +79,7 @@ def test_a_revision_says_what_the_deployment_says():
         request_settings=OnlineRequestSettings(request_timeout_ms=750, max_concurrent_requests_per_instance=4),
         readiness_probe=ProbeSettings(initial_delay=1, period=2, timeout=3, success_threshold=4, failure_threshold=5),
     )
-    made = plan.revision(filled(deployment), identifier="x", python="/p", app_root="/a", model_dir="/m")
+    made = plan.revision(filled(deployment), identifier="x", built=BUILT, parts=PARTS)
     assert (made.instances, made.environment_variables, made.model_dir) == (3, {"A": "1"}, "/m")
     assert (made.request_timeout, made.max_concurrent_requests) == (0.75, 4)
     assert made.readiness == Probe(initial_delay=1, period=2, timeout=3, success_threshold=4, failure_threshold=5)
@@ -80,15 +87,15 @@ def test_a_revision_says_what_the_deployment_says():
 
 
 def test_azures_defaults_are_filled_in():
-    made = plan.revision(filled(_deployment()), identifier="x", python="/p", app_root="/a", model_dir=None)
+    made = plan.revision(filled(_deployment()), identifier="x", built=BUILT, parts=Parts(app_root="/a"))
     assert (made.instances, made.request_timeout, made.max_concurrent_requests) == (1, 5.0, 1)
 
 
 def test_what_is_recorded_and_not_acted_on_is_said():
     environment = Environment(image="mcr/x", conda_file={"dependencies": []})
-    said = plan.notes(_deployment(instance_type="Standard_DS3_v2", model_mount_path="/m"), environment)
+    said = plan.notes(_deployment(instance_type="Standard_DS3_v2", model_mount_path="/m"), environment, "process")
     assert len(said) == 3
     assert said[0].startswith("Image 'mcr/x' is recorded, not used")
     assert "Standard_DS3_v2" in said[1]
     assert "model_mount_path" in said[2]
-    assert plan.notes(_deployment(), None) == []
+    assert plan.notes(_deployment(), None, "process") == []

@@ -14,9 +14,9 @@ runs and adopts it, so nothing is started twice and nothing is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 State = Literal["starting", "ready", "unready", "restarting", "stopping"]
 
@@ -38,6 +38,23 @@ class Probe:
 
 
 @frozen(kw_only=True)
+class Route:
+    """Where a replica is asked: a port of its container, and a path with a leading slash."""
+
+    port: int
+    path: str
+
+
+@frozen(kw_only=True)
+class Routes:
+    """Where a container that brings its own server is asked whether it lives, whether it is ready, and to score."""
+
+    liveness: Route
+    readiness: Route
+    scoring: Route
+
+
+@frozen(kw_only=True)
 class Revision:
     """
     One version of a deployment: everything that its replicas need.
@@ -50,20 +67,53 @@ class Revision:
     endpoint: str
     deployment: str
     instances: int
-    python: str
-    """Interpreter of the environment that was built for it; `modelport_scoring` is installed there."""
-    app_root: str
-    """Absolute path of the code folder."""
-    entry_script: str
+    environment: str = ""
+    """Key of what was built for it."""
+    python: str = ""
+    """Interpreter, here or in the image, that can import `modelport_scoring`; empty: `image` brings its own server."""
+    image: str = ""
+    """Id of the image; empty for backends without containers."""
+    app_root: str = ""
+    """Absolute path of the code folder on this machine; empty when there is no code."""
+    entry_script: str = ""
     """Path of the scoring script in `app_root`."""
     model_dir: str | None = None
-    """What AZUREML_MODEL_DIR says; None when the deployment has no model."""
+    """Folder on this machine that has the model and nothing else; None when the deployment has no model."""
+    model_mount: str = ""
+    """Where a container finds `model_dir`."""
+    routes: Routes | None = None
+    """How a container that brings its own server is asked; None: by our own routes."""
+    azure_server: bool = False
+    """Whether azureml-inference-server-http serves, which the image has."""
     environment_variables: Mapping[str, str] = field(factory=dict)
     max_concurrent_requests: int = 1
     request_timeout: float = 5.0
     """Seconds that a request may take; also how long a replica that is being stopped may go on."""
     liveness: Probe = field(factory=Probe)
     readiness: Probe = field(factory=Probe)
+    egress: bool = True
+    """Whether replicas may call out."""
+    cpus: float | None = None
+    """Cores that a replica may use; None: all."""
+    memory_bytes: int | None = None
+    """Memory that a replica may use; None: all."""
+    gpus: bool = False
+    """Whether replicas get this machine's GPUs."""
+    debug: bool = False
+    """Whether a replica's debugger can be attached to."""
+
+
+def revision_from(document: Mapping[str, Any]) -> Revision:
+    """The revision that `attrs.asdict` wrote down."""
+    values = {name: value for name, value in document.items() if name in _FIELDS}
+    for name in ("liveness", "readiness"):
+        values[name] = Probe(**values[name])
+    if values.get("routes"):
+        values["routes"] = Routes(**{name: Route(**each) for name, each in values["routes"].items()})
+    return Revision(**values)
+
+
+_FIELDS = frozenset(each.name for each in fields(Revision))
 
 
 @frozen(kw_only=True)
@@ -107,6 +157,9 @@ class Backend(Protocol):
     whenever the set of addresses that may get requests has changed, and *waits for it to return*
     before it stops a replica that left the set: after that nothing new is sent there.
     """
+
+    kind: str
+    """Its name in the table of backends."""
 
     changed: Callable[[str], None]
 

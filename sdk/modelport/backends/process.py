@@ -62,6 +62,7 @@ class ProcessBackend:
         errors.LocalServerError: another live server uses the folder, or its path is too long.
     """
 
+    kind = "process"
     changed: Callable[[str], None]
 
     def __init__(self, folder: Path, logs: Path) -> None:

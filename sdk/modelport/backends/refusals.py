@@ -1,5 +1,5 @@
 """
-What processes on this machine cannot do.
+What the backends on this machine cannot do.
 
 One place for it, because two sides ask: the control plane before it stores a resource,
 and a plan or a preflight before it is sent.
@@ -13,10 +13,11 @@ from modelport.entities import (
     KubernetesOnlineEndpoint,
     OnlineDeployment,
     OnlineEndpoint,
+    here,
 )
 from modelport.errors import UnsupportedByBackend
 
-_DOCKER = 'That takes the Docker backend, MLClient.local(backend="docker"), which this version does not have yet.'
+_DOCKER = 'The Docker backend can: MLClient.local(backend="docker"), or local=True.'
 
 
 def of_endpoint(endpoint: OnlineEndpoint) -> UnsupportedByBackend | None:
@@ -36,14 +37,49 @@ def of_endpoint(endpoint: OnlineEndpoint) -> UnsupportedByBackend | None:
     return None
 
 
-def of_deployment(deployment: OnlineDeployment, environment: Environment | None) -> UnsupportedByBackend | None:
-    """Why this deployment, which runs in `environment`, cannot be here; None when it can."""
+def of_deployment(
+    deployment: OnlineDeployment, environment: Environment | None, backend: str
+) -> UnsupportedByBackend | None:
+    """Why this deployment, which runs in `environment`, cannot be on `backend`; None when it can."""
     name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
     if isinstance(deployment, KubernetesOnlineDeployment):
         return UnsupportedByBackend(
             f"{name} is of type kubernetes, and this backend runs no clusters. Make a ManagedOnlineDeployment.",
             target="type",
         )
+    return (
+        _for_containers(name, deployment, environment)
+        if backend == "docker"
+        else _for_processes(name, deployment, environment)
+    )
+
+
+def _for_containers(
+    name: str, deployment: OnlineDeployment, environment: Environment | None
+) -> UnsupportedByBackend | None:
+    if environment is None or not (environment.image or environment.build):
+        return UnsupportedByBackend(
+            f"{name} has no environment: a container needs an image. Give it an Environment with an image or a "
+            "build context.",
+            target="environment",
+        )
+    if environment.os_type == "windows":
+        return UnsupportedByBackend(
+            f"{name}: the environment is for Windows, and containers here are Linux. Use an image for Linux.",
+            target="environment.os_type",
+        )
+    if deployment.code_configuration is None and environment.inference_config is None:
+        return UnsupportedByBackend(
+            f"{name} has neither a code_configuration nor an environment with an inference_config: nothing says what "
+            "serves. Add a scoring script, or the routes of the server that the image brings.",
+            target="code_configuration",
+        )
+    return None
+
+
+def _for_processes(
+    name: str, deployment: OnlineDeployment, environment: Environment | None
+) -> UnsupportedByBackend | None:
     if environment and environment.inference_config:
         return UnsupportedByBackend(
             f"{name}: the environment's inference_config describes a container that brings its own server, and "
@@ -61,5 +97,11 @@ def of_deployment(deployment: OnlineDeployment, environment: Environment | None)
             f"{name} has no code_configuration: serving its {what} as it is needs a container, and processes run none. "
             f"Add a code_configuration with a scoring script. {_DOCKER}",
             target="code_configuration",
+        )
+    if here.of(deployment).local_enable_gpu:
+        return UnsupportedByBackend(
+            f"{name}: local_enable_gpu gives GPUs to containers, and processes see those of this machine anyway. "
+            f"Leave it out. {_DOCKER}",
+            target="local_enable_gpu",
         )
     return None

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 from attrs import Factory, asdict, define, evolve
 
-from modelport.backends.base import Failure, Probe, Revision
+from modelport.backends.base import Failure, Revision, revision_from
 
 LOG_BYTES = 10_000_000
 """A log file is copied to `<name>.1` and begun again when it is longer."""
@@ -64,8 +64,7 @@ class Record:
             OSError, ValueError, TypeError, KeyError: there is none, or it is not one.
         """
         document = json.loads(path.read_text())
-        document["revision"] |= {name: Probe(**document["revision"][name]) for name in ("liveness", "readiness")}
-        document["revision"] = Revision(**document["revision"])
+        document["revision"] = revision_from(document["revision"])
         if document["failure"] is not None:
             document["failure"] = Failure(**document["failure"])
         return cls(**document)

@@ -25,14 +25,13 @@ import sysconfig
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from uv import find_uv_bin
 
 from modelport import errors
 from modelport.builds import conda as conda_files
-from modelport.builds.base import Built
+from modelport.builds.base import Built, Wanted
 from modelport.builds.conda import Requirements
 from modelport.builds.diagnosis import fault
 
@@ -73,16 +72,16 @@ class VenvBuilder:
         self._closed = False
         self._digest: tuple[object, str] = (None, "")
 
-    def key(self, conda: Mapping[str, Any] | None) -> str:
+    def key(self, wanted: Wanted) -> str:
         """
         The name of the environment: equal for files that ask for the same thing.
 
         Raises:
             errors.ValidationException: As `check`.
         """
-        return self._recipe(conda).key
+        return self._recipe(wanted).key
 
-    def check(self, conda: Mapping[str, Any] | None) -> tuple[str, ...]:
+    def check(self, wanted: Wanted) -> tuple[str, ...]:
         """
         Sentences about what will be met in another way than asked for; quick, and without the network.
 
@@ -90,9 +89,9 @@ class VenvBuilder:
             errors.ValidationException: The file is not a conda file, or wants a Python that cannot serve.
             errors.UnsupportedByBackend: It names conda packages that have no verified equal on PyPI.
         """
-        return self._recipe(conda).warnings
+        return self._recipe(wanted).warnings
 
-    def build(self, conda: Mapping[str, Any] | None, report: Callable[[str], None]) -> Built:
+    def build(self, wanted: Wanted, report: Callable[[str], None]) -> Built:
         """
         The environment, made now or found in the cache; `report` gets uv's lines as they come.
 
@@ -100,14 +99,18 @@ class VenvBuilder:
             errors.ValidationException: As `check`.
             errors.ImageBuildFailure: A requirement could not be met; ends with the builder's last lines.
         """
-        recipe = self._recipe(conda)
+        recipe = self._recipe(wanted)
         prefix = self._cache / recipe.key
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(self._lock(recipe.key), lambda: report("Waiting for another build of this environment.")) as lock:
             if not _is_whole(prefix):
                 self._make(recipe, prefix, report, lock)
             os.utime(prefix / _MARKER)  # `prune` goes by the last use
-        return Built(key=recipe.key, prefix=prefix, python=_python(prefix), warnings=recipe.warnings)
+        return Built(key=recipe.key, python=str(_python(prefix)), warnings=recipe.warnings)
+
+    def has(self, key: str) -> bool:
+        """Whether what was built under `key` is there still."""
+        return _is_whole(self._cache / key)
 
     def close(self) -> None:
         """End the builds that run; they fail, and what they left is removed by the next one."""
@@ -134,8 +137,8 @@ class VenvBuilder:
                 removed.append(folder.name)
         return removed
 
-    def _recipe(self, conda: Mapping[str, Any] | None) -> _Recipe:
-        requirements = Requirements() if conda is None else conda_files.read(conda)
+    def _recipe(self, wanted: Wanted) -> _Recipe:
+        requirements = Requirements() if wanted.conda is None else conda_files.read(wanted.conda)
         minor, untried = _minor(requirements.python)
         python = ",".join(sorted({*conda_files.python_specifiers(requirements.python), f"==3.{minor}.*"}))
         ingredients = {

@@ -30,6 +30,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from modelport.builds.base import Wanted
 from modelport.builds.venv import VenvBuilder
 from modelport.cli import server
 from modelport.client import MLClient
@@ -168,13 +169,13 @@ class _Rollout:
         builder = VenvBuilder(self._workspace / "environments")
         lines: list[str] = []
         with self._view.step("Making an environment with scikit-learn; this takes a while once") as told:
-            built = builder.build(files.read_mapping(self._folder / "conda.yml"), lines.append)
+            built = builder.build(Wanted(conda=files.read_mapping(self._folder / "conda.yml")), lines.append)
             told += ["Environment made" if lines else "Environment found in the cache", *built.warnings]
         with self._view.step("Training two models in it") as told:
-            command = [str(built.python), "-I", str(self._folder / "train.py")]
+            command = [built.python, "-I", str(self._folder / "train.py")]
             trained = subprocess.run(command, capture_output=True, text=True, check=False)
             if trained.returncode:
-                raise ModelportError(f"The models could not be trained in '{built.prefix}':\n{trained.stderr.strip()}")
+                raise ModelportError(f"The models could not be trained by '{built.python}':\n{trained.stderr.strip()}")
             told += ["Two models trained in it", *trained.stdout.splitlines()]
 
     def _create(self) -> OnlineEndpoint:

@@ -110,7 +110,7 @@ class App:
         self._blobs = Blobs(home.blobs, clock)
         self._storage = Storage(self._blobs, kept_secret(self._store, "storage", auth.new_key), clock)
         self._gateway = gateway
-        self._rules = Rules(workspace, self._blobs, builder)
+        self._rules = Rules(workspace, self._blobs, builder, backend.kind)
         self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock, new_id, most_bytes)
         self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, self._storage, clock)
         self._routes = [_Route(kind) for kind in KINDS]
@@ -322,7 +322,7 @@ class App:
         return Response(204) if operation.status == "Succeeded" else Response(409, body)
 
     def _about_workspace(self, request: Request) -> dict[str, Any]:
-        return datastores.workspace_document(self._workspace, request.base_url, LOCATION)
+        return datastores.workspace_document(self._workspace, request.base_url, LOCATION, self._rules.backend)
 
     def _workspaces(self, asked: re.Match[str], request: Request) -> Response:
         """The workspaces of a subscription, or of a resource group: this one, when it is in it."""

@@ -51,14 +51,14 @@ def seconds_asked(body: Any) -> float:
     return min(max(hours, 0), _MOST_HOURS) * 3600.0
 
 
-def workspace_document(workspace: ids.WorkspaceId, base_url: str, location: str) -> dict[str, Any]:
-    """The workspace's document."""
+def workspace_document(workspace: ids.WorkspaceId, base_url: str, location: str, backend: str) -> dict[str, Any]:
+    """The workspace's document; its tags tell clients which `backend` runs what it has."""
     return {
         "id": str(workspace),
         "name": workspace.name,
         "type": f"{ids.PROVIDER}/workspaces",
         "location": location,
-        "tags": {},
+        "tags": {"backend": backend},
         "kind": "Default",
         "sku": {"name": "Basic", "tier": "Basic"},
         "identity": {"type": "SystemAssigned"},

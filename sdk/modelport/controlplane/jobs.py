@@ -14,17 +14,16 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import attrs
 
 from modelport import errors
 from modelport.arm import faults
-from modelport.backends.base import Backend, Failure, Replica, Revision
+from modelport.backends.base import Backend, Failure, Replica, Revision, revision_from
 from modelport.builds.base import Builder
 from modelport.controlplane import auth, plan
 from modelport.controlplane.lanes import Lanes
-from modelport.controlplane.rules import Rules, conda_of, loaded
+from modelport.controlplane.rules import Rules, loaded
 from modelport.controlplane.store import Operation, Resource, Store, Transaction
 from modelport.entities import OnlineDeployment, OnlineEndpoint
 from modelport.errors import DeploymentFailed, ModelportError, OperationCanceled
@@ -98,7 +97,7 @@ class Jobs:
         for operation in running:
             self.begin(operation)
         if self._most_bytes is not None:
-            keep = {Path(each.python).parts[-3] for each in serving}  # <cache>/<key>/bin/python
+            keep = {each.environment for each in serving}
             self._lanes.put("prune", partial(self._builder.prune, keep, self._most_bytes))
         threading.Thread(target=self._renew_tokens, name="modelport-tokens", daemon=True).start()
 
@@ -147,7 +146,7 @@ class Jobs:
         """Begin an operation for each deployment whose environment is gone: the cache is a folder that people empty."""
         for each in _deployments(transaction):
             serving = _serving(each)
-            if serving and not Path(serving.python).exists() and not transaction.running(each.place):
+            if serving and not self._builder.has(serving.environment) and not transaction.running(each.place):
                 transaction.begin(Operation(self._new_id(), each.place, "put"))
 
     def _run(self, operation: Operation) -> None:
@@ -181,18 +180,12 @@ class Jobs:
                 raise OperationCanceled(f"'{operation.place}' was deleted before the operation began.")
             deployment = loaded(OnlineDeployment, there)
             parts = self._rules.parts(transaction, deployment)
-        for note in plan.notes(deployment, parts.environment):
+        for note in plan.notes(deployment, parts.environment, self._rules.backend):
             self._tell(operation, note)
-        built = self._builder.build(conda_of(parts), partial(self._heard, operation))
+        built = self._builder.build(plan.wanted(deployment, parts), partial(self._heard, operation))
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
-        want = plan.revision(
-            deployment,
-            identifier=revision_id(operation),
-            python=str(built.python),
-            app_root=parts.app_root,
-            model_dir=parts.model_dir,
-        )
+        want = plan.revision(deployment, identifier=revision_id(operation), built=built, parts=parts)
         have = _serving(there)
         try:
             for step in plan.plan(want, have):
@@ -380,7 +373,7 @@ def _deployments(transaction: Transaction) -> list[Resource]:
 
 def _serving(resource: Resource) -> Revision | None:
     document = resource.private.get("serving")
-    return plan.from_document(document) if document else None
+    return revision_from(document) if document else None
 
 
 def revision_id(operation: Operation) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from attrs import frozen
-
 from modelport.arm import ids
 from modelport.backends import refusals
 from modelport.builds.base import Builder
+from modelport.controlplane import plan
 from modelport.controlplane.blobs import Blobs
+from modelport.controlplane.plan import Parts
 from modelport.controlplane.store import Resource, Transaction
 from modelport.entities import (
     Code,
@@ -48,20 +48,12 @@ _FIXED: dict[type[Entity], tuple[str, ...]] = {
 """What a version of an asset is; the rest of it says something about it, and may change."""
 
 
-@frozen
-class Parts:
-    """What a deployment's references stand for."""
-
-    environment: Environment | None
-    app_root: str
-    model_dir: str | None
-
-
 class Rules:
     """The rules of one workspace."""
 
-    def __init__(self, workspace: ids.WorkspaceId, blobs: Blobs, builder: Builder) -> None:
-        self.workspace, self.blobs, self.builder = workspace, blobs, builder
+    def __init__(self, workspace: ids.WorkspaceId, blobs: Blobs, builder: Builder, backend: str) -> None:
+        """`backend` is the kind that runs the workspace's replicas."""
+        self.workspace, self.blobs, self.builder, self.backend = workspace, blobs, builder, backend
 
     def accepted(self, transaction: Transaction, want: Entity, have: Resource | None) -> Entity:
         """
@@ -104,7 +96,7 @@ class Rules:
         if isinstance(
             want, KubernetesOnlineDeployment
         ):  # before its other parts are looked at: they may be a cluster's
-            _refuse(want, None)
+            self._refuse(want, None)
         want = filled(want)
         want.validate()
         endpoint = transaction.get(f"onlineEndpoints/{want.endpoint_name}")
@@ -115,9 +107,7 @@ class Rules:
             )
         if endpoint.leaving:
             raise ResourceExistsError(f"Endpoint '{want.endpoint_name}' is being deleted.")
-        parts = self.parts(transaction, want)
-        conda = parts.environment.conda_file if parts.environment else None
-        self.builder.check(_conda(conda))
+        self.builder.check(plan.wanted(want, self.parts(transaction, want)))
         return want
 
     def parts(self, transaction: Transaction, deployment: OnlineDeployment) -> Parts:
@@ -130,7 +120,19 @@ class Rules:
             errors.UnsupportedByBackend: Only a container can give it.
         """
         environment = self._asset_of(transaction, Environment, deployment.environment, deployment)
-        _refuse(deployment, environment)
+        self._refuse(deployment, environment)
+        context = environment.build.path if environment and environment.build else None
+        model = self._asset_of(transaction, Model, deployment.model, deployment)
+        return Parts(
+            environment=environment,
+            context=self.blobs.find(context) if context else None,
+            app_root=self._code(transaction, deployment) if deployment.code_configuration else "",
+            model_dir=str(self.blobs.alone(self.blobs.find(model.path))) if model and model.path else None,
+            model=f"{model.name}/{model.version}" if model and model.path else "",
+        )
+
+    def _code(self, transaction: Transaction, deployment: OnlineDeployment) -> str:
+        """The folder that has the deployment's scoring script."""
         configuration = deployment.code_configuration
         assert configuration
         code = self._asset_of(transaction, Code, configuration.code, deployment)
@@ -148,9 +150,12 @@ class Rules:
                 f"code folder, which has {there}.",
                 target="code_configuration.scoring_script",
             )
-        model = self._asset_of(transaction, Model, deployment.model, deployment)
-        model_dir = str(self.blobs.alone(self.blobs.find(model.path))) if model and model.path else None
-        return Parts(environment, str(app_root), model_dir)
+        return str(app_root)
+
+    def _refuse(self, deployment: OnlineDeployment, environment: Environment | None) -> None:
+        refusal = refusals.of_deployment(deployment, environment, self.backend)
+        if refusal:
+            raise refusal
 
     def _asset_of(self, transaction: Transaction, kind: type[_E], said: Any, deployment: OnlineDeployment) -> _E | None:
         if said is None:
@@ -190,12 +195,6 @@ class Rules:
         return want
 
 
-def _refuse(deployment: OnlineDeployment, environment: Environment | None) -> None:
-    refusal = refusals.of_deployment(deployment, environment)
-    if refusal:
-        raise refusal
-
-
 def loaded(kind: type[_E], resource: Resource) -> _E:
     """A stored resource as its entity."""
     return faces.load(kind, resource.body, Face.RECORD)
@@ -210,15 +209,6 @@ def _same(want: Model | Code, there: Model | Code) -> bool:
 def _mark(asset: Model | Code) -> str:
     """The hash of an asset's files, as the client said it."""
     return str((asset.properties or {}).get("hash_sha256") or "")
-
-
-def conda_of(parts: Parts) -> dict[str, Any] | None:
-    """The conda file of what a deployment refers to; None when it has none."""
-    return _conda(parts.environment.conda_file) if parts.environment else None
-
-
-def _conda(said: Any) -> dict[str, Any] | None:
-    return said if isinstance(said, dict) else None
 
 
 def _name(resource: Resource) -> str:

@@ -23,7 +23,7 @@ from modelport.entities.base import changed
 from modelport.errors import ModelportError, OperationInProgress, ResourceNotFoundError, ValidationException
 from modelport.operations import preflight
 from modelport.operations.base import Service
-from modelport.operations.plan import Change, Plan, is_azure, plan
+from modelport.operations.plan import Change, Plan, plan
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import STORED, latest
 from modelport.schema import documents, files, kinds
@@ -257,7 +257,7 @@ class Application:
             seen[each.title] = each
             if not alone:
                 yield from self._lacking(each, [other.entity for other in said])
-            yield from _refused(each, azure=is_azure(self._service))
+            yield from _refused(each, self._service.backend)
 
     def _lacking(self, each: _Said, every: Sequence[Entity]) -> Iterator[str]:
         """What a document names that is neither described in one nor in the workspace."""
@@ -435,10 +435,10 @@ def _strangers(each: _Said, endpoint: OnlineEndpoint, known: set[str]) -> Iterat
                 yield each.problem(f"{rules}.{name}", message)
 
 
-def _refused(each: _Said, *, azure: bool) -> Iterator[str]:
+def _refused(each: _Said, backend: str) -> Iterator[str]:
     """What is wrong with the files on this machine that a document names, and with what the service would refuse."""
     if isinstance(each.entity, (OnlineDeployment, OnlineEndpoint)):
-        for found in preflight.report(each.entity, azure=azure, here=not azure).errors:
+        for found in preflight.report(each.entity, azure=not backend, here=backend).errors:
             remedy = "" if found.remedy == preflight.SKIP else found.remedy  # which is not for files to say
             yield each.problem(found.field, " ".join(filter(None, (found.message, remedy))))
     if isinstance(each.entity, Environment):

@@ -47,11 +47,21 @@ class Service:
         """Which workspace."""
         return self.transport.workspace
 
-    @cached_property
+    @property
     def location(self) -> str | None:
         """The workspace's region, which endpoints and deployments are sent with."""
-        answer = self.ask("GET", "")
-        return faces.load(Workspace, answer.body, Face.RECORD).location
+        return self._about.location
+
+    @property
+    def backend(self) -> str:
+        """What runs replicas there: the name of a backend; empty for Azure."""
+        if self.workspace != ids.LOCAL_WORKSPACE:
+            return ""
+        return str((self._about.tags or {}).get("backend") or "process")
+
+    @cached_property
+    def _about(self) -> Workspace:
+        return faces.load(Workspace, self.ask("GET", "").body, Face.RECORD)
 
     def ask(
         self,

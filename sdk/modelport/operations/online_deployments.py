@@ -12,7 +12,6 @@ from modelport.errors import UnsupportedByBackend, ValidationException
 from modelport.operations import preflight
 from modelport.operations.base import Service, must_be, refuse_local
 from modelport.operations.packages import packaged
-from modelport.operations.plan import is_azure
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
 
@@ -73,7 +72,7 @@ class OnlineDeploymentOperations:
             asked = "vscode_debug" if vscode_debug else "local_enable_gpu"
             raise UnsupportedByBackend(f"{asked} needs local=True, and that the Docker backend.", target=asked)
         must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
-        azure = is_azure(self._service)
+        azure = not self._service.backend
         packages = package_model or with_package or bool(getattr(deployment, "package_model", False))
         if packages and not azure:
             raise UnsupportedByBackend(

@@ -18,10 +18,10 @@ from attrs import field, frozen
 from modelport.arm import ids, versions
 from modelport.backends import refusals
 from modelport.builds import conda
-from modelport.entities import Code, Environment, Model, OnlineDeployment, OnlineEndpoint
+from modelport.entities import Code, Environment, Model, OnlineDeployment, OnlineEndpoint, sizes
 from modelport.entities.base import Entity, changed, filled
 from modelport.errors import ResourceNotFoundError, ValidationException
-from modelport.operations import preflight, sizes
+from modelport.operations import preflight
 from modelport.operations.base import Service
 from modelport.operations.references import (
     registered_environment,
@@ -58,6 +58,11 @@ _RECORDED_HERE = (
     "scale_settings",
 )  # fmt: skip
 """What processes on this machine take without new replicas: `controlplane.plan` and `controlplane.rules` say so."""
+
+_RECORDED_BY_CONTAINERS = tuple(
+    each for each in _RECORDED_HERE if each not in ("model_mount_path", "egress_public_network_access")
+)
+"""What containers do."""
 
 _REFUSED = {
     "kind": "An endpoint is managed or Kubernetes for good: make another one.",
@@ -199,11 +204,6 @@ def plan(service: Service, entity: Entity) -> Plan:
     raise TypeError(f"plan() takes an endpoint, a deployment, a model or an environment, not {said}.")
 
 
-def is_azure(service: Service) -> bool:
-    """Whether it is Azure's, and not one on this machine or a Modelport server."""
-    return service.workspace != ids.LOCAL_WORKSPACE
-
-
 # Endpoints
 
 
@@ -225,7 +225,7 @@ def _endpoint(service: Service, endpoint: OnlineEndpoint) -> Plan:
     want = changed(want, **keeps)
     changes = [] if type(want) is type(have) else [_refusal("kind", _variant(have), _variant(want))]
     if isinstance(want, type(have)):
-        azure = is_azure(service)
+        azure = not service.backend
         changes += [_endpoint_change(azure, *each) for each in _differences(filled(have), filled(want))]
         changes = [*{each.field: each for each in (*changes, *_impossible(service, want))}.values()]
     shares = _shares(have, want, names)
@@ -248,7 +248,7 @@ def _endpoint_change(azure: bool, name: str, before: Any, after: Any) -> Change:
 
 def _impossible(service: Service, want: OnlineEndpoint) -> Iterator[Change]:
     """What processes on this machine cannot do for an endpoint."""
-    refusal = None if is_azure(service) else refusals.of_endpoint(want)
+    refusal = refusals.of_endpoint(want) if service.backend else None
     if refusal:
         name = str(refusal.target)
         yield Change(name, None, getattr(want, name), "refused", refusal.message)
@@ -283,7 +283,7 @@ def _traffic(have: OnlineEndpoint, want: OnlineEndpoint, names: tuple[str, ...])
 
 
 def _deployment(service: Service, deployment: OnlineDeployment) -> Plan:
-    azure = is_azure(service)
+    azure = not service.backend
     preflight.report(deployment, azure=azure).raise_errors()
     about = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
     quiet, rehearsal = _rehearsed(service)
@@ -328,7 +328,7 @@ def _unserved(
             yield Change(name, None, said, "refused", "The workspace does not have it: create it first.")
     if azure:
         return
-    refusal = refusals.of_deployment(want, environment)
+    refusal = refusals.of_deployment(want, environment, service.backend)
     if refusal:
         yield Change(str(refusal.target), None, None, "refused", refusal.message)
     elif environment and isinstance(environment.conda_file, dict):
@@ -360,9 +360,10 @@ def _effect(service: Service, azure: bool, name: str, before: Any, after: Any) -
         return "in place"
     if azure:
         return "restart"
-    if name in _RECORDED_HERE or top in _RECORDED_HERE or str(before) == str(after):
+    recorded = _RECORDED_HERE if service.backend == "process" else _RECORDED_BY_CONTAINERS
+    if name in recorded or top in recorded or str(before) == str(after):
         return "in place"
-    if name == "environment" and _conda(service, before) == _conda(service, after):
+    if service.backend == "process" and name == "environment" and _conda(service, before) == _conda(service, after):
         return "in place"
     return "restart"
 

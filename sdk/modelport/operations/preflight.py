@@ -31,10 +31,11 @@ from modelport.entities import (
     OnlineDeployment,
     OnlineEndpoint,
     ProbeSettings,
+    sizes,
 )
 from modelport.entities.base import Problem, filled, refusal
 from modelport.errors import ValidationException
-from modelport.operations import distributions, scripts, sizes
+from modelport.operations import distributions, scripts
 from modelport.schema import files
 from modelport.schema.fields import is_uri
 
@@ -143,7 +144,7 @@ def report(
     request_file: str | os.PathLike[str] | None = None,
     skip_script_validation: bool = False,
     azure: bool = False,
-    here: bool = False,
+    here: str = "",
 ) -> Report:
     """
     All that can be found wrong with a deployment, or an endpoint, offline.
@@ -153,7 +154,7 @@ def report(
         request_file: A request like those that it will get, whose size is looked at.
         skip_script_validation: Do not look into the scoring script.
         azure: Whether it goes to Azure, where more is asked for than on this machine.
-        here: Whether processes on this machine are to serve it, and what those cannot do counts too.
+        here: The backend on this machine that is to serve it; what that cannot do counts too.
 
     Raises:
         TypeError: It is something else.
@@ -167,7 +168,7 @@ def report(
         raise TypeError(f"preflight() takes an online deployment or an online endpoint, not {said}.")
     found = [Finding("error", each.field, each.message) for each in entity.problems()]
     found += _references(entity)
-    found += _impossible(entity) if here else ()
+    found += _impossible(entity, here) if here else ()
     found += _limits(entity, azure)
     found += _probes(entity)
     found += _variables(entity)
@@ -199,11 +200,11 @@ def _references(deployment: OnlineDeployment) -> Iterator[Finding]:
                 yield Finding("error", name, error.message)
 
 
-def _impossible(deployment: OnlineDeployment) -> Iterator[Finding]:
-    """What processes on this machine cannot do."""
+def _impossible(deployment: OnlineDeployment, backend: str) -> Iterator[Finding]:
+    """What a backend on this machine cannot do."""
     environment = deployment.environment if isinstance(deployment.environment, Environment) else None
     if deployment.code_configuration or not isinstance(deployment.environment, str):
-        yield from _refusal(refusals.of_deployment(deployment, environment))
+        yield from _refusal(refusals.of_deployment(deployment, environment, backend))
     document = environment.conda_file if environment else None
     try:
         if isinstance(document, str) and not is_uri(document) and Path(document).is_file():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from modelport.operations import sizes
+from modelport.entities import sizes
 
 LISTED = """
 DS1_V2 1, DS2_V2 2, DS3_V2 4, DS4_V2 8, DS5_V2 16
@@ -52,3 +52,12 @@ def test_quota_is_a_fifth_more_than_the_instances():
 def test_of_some_sizes_nothing_is_held_back_for_upgrades(size, cores):
     assert sizes.quota(size, 10) == 10 * cores
     assert not sizes.spare(size)
+
+
+@pytest.mark.parametrize(
+    ("size", "gibibytes"),
+    [("DS1_v2", 3.5), ("DS3_v2", 14), ("D4s_v3", 16), ("E4s_v3", 32), ("F4s_v2", 8), ("FX4mds", 84), ("L8s_v2", 64)],
+)
+def test_memory_goes_with_the_cores(size, gibibytes):
+    assert sizes.memory_bytes(f"Standard_{size}") == gibibytes * 2**30
+    assert sizes.memory_bytes("Standard_X1") is None

@@ -1,5 +1,5 @@
 """
-How many cores Azure's machines have, and how many of them a deployment asks quota for.
+How many cores and how much memory Azure's machines have, and what quota a deployment asks for.
 
 Sizes say their cores in their names, `Standard_F4s_v2`, but for those of an old family,
 which stand in a table. A name that is neither is not guessed at.
@@ -20,6 +20,18 @@ _NAMED = re.compile(
 _EXEMPT = re.compile(r"(?:nc\d+ads_a100_v4|nc\d+adi?s_h100_v5|nd\d+(?:rs_v2|asr_v4|amsr_a100_v4|isr?_h100_v5))")
 """Sizes of which nothing is held back for upgrades."""
 
+_GIB_PER_CORE = (
+    (re.compile(r"ds\d_v2"), Fraction(7, 2)),
+    (re.compile(r"d\d+(?:a|d|ad)?s?_v[345]"), Fraction(4)),
+    (re.compile(r"e\d+(?:a|d|ad)?s?_v[345]"), Fraction(8)),
+    (re.compile(r"f\d+s_v2"), Fraction(2)),
+    (re.compile(r"fx\d+mds"), Fraction(21)),
+    (re.compile(r"l\d+(?:s_v[23]|as_v3)"), Fraction(8)),
+    (re.compile(r"nc\d+s_v[23]"), Fraction(56, 3)),
+    (re.compile(r"nc\d+as_t4_v3"), Fraction(7)),
+)
+"""Memory goes with cores within a family. Source: Azure's "Sizes for virtual machines"."""
+
 SMALL = frozenset({"standard_ds1_v2", "standard_ds2_v2"})
 """Sizes that Azure's client calls too small. Source: azure-ai-ml 1.35.2."""
 
@@ -34,6 +46,13 @@ def cores(instance_type: str) -> int | None:
     number = re.search(r"\d+", size)
     known = number and (_NAMED.fullmatch(size) or _EXEMPT.fullmatch(size))
     return int(number[0]) if number and known else _NUMBERED.get(size)
+
+
+def memory_bytes(instance_type: str) -> int | None:
+    """The memory of one machine in bytes; None for a size that is not known here."""
+    size, count = _short(instance_type), cores(instance_type)
+    ratio = next((each for pattern, each in _GIB_PER_CORE if pattern.fullmatch(size)), None)
+    return None if count is None or ratio is None else int(count * ratio * 2**30)
 
 
 def spare(instance_type: str) -> bool:
