@@ -24,7 +24,7 @@ from modelport import errors
 from modelport.backends import open_backend
 from modelport.backends import replica as replica_module
 from modelport.backends.base import Probe, Revision
-from modelport.backends.probes import Question, connections
+from modelport.backends.probes import Question, Target, connections
 from modelport.backends.replica import environment
 
 SDK = Path(modelport.__file__).parent.parent
@@ -55,12 +55,12 @@ class TestProcesses(BackendContract):
     name = "process"
 
     @pytest.fixture
-    def python(self, tmp_path):
+    def runtime(self, tmp_path):
         """An interpreter that finds the scoring server, as an environment's would."""
         path = tmp_path / "python"
         path.write_text(f'#!/bin/sh\nPYTHONPATH="{SDK}" exec "{sys.executable}" "$@"\n')
         path.chmod(0o755)
-        return str(path)
+        return {"python": str(path)}
 
     @pytest.fixture
     def options(self):
@@ -384,7 +384,7 @@ def outcome(path, timeout):
     """A question's answer and how long it took."""
     with selectors.DefaultSelector() as selector:
         began = time.monotonic()
-        question = Question(path, timeout, began, selector)
+        question = Question(Target(path, "/"), timeout, began, selector)
         answer = eventually(lambda: question.answer(time.monotonic()))
         assert not selector.get_map()
         return answer, time.monotonic() - began
@@ -440,8 +440,6 @@ def test_a_probes_deadline_is_azures():
 
 
 def test_backends_are_opened_by_name():
-    with pytest.raises(errors.UnsupportedByBackend, match=r"'docker'.*not part of this version"):
-        open_backend("docker")
     with pytest.raises(errors.UnsupportedByBackend, match=r"'kubernetes'.*not part of this version"):
         open_backend("kubernetes")
     with pytest.raises(errors.ValidationException, match=r"no backend 'podman'. Use one of: process, docker"):

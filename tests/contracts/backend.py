@@ -2,7 +2,7 @@
 What every backend promises, as tests: `class TestX(BackendContract)` inherits them.
 
 Replicas run real scoring scripts; the only things a backend's own tests bring are the
-fixtures `options` and `python` and the hooks below, which do to a replica what fate does.
+fixtures `options` and `runtime` and the hooks below, which do to a replica what fate does.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class BackendContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def python(self) -> str:
+    def runtime(self) -> dict[str, Any]:
+        """What a revision says of what its replicas run in."""
         raise NotImplementedError
 
     def kill(self, replica: Replica, options: dict[str, Any]) -> None:
@@ -151,7 +152,7 @@ class BackendContract:
         return owner
 
     @pytest.fixture
-    def revision(self, tmp_path: Path, python: str) -> Callable[..., Revision]:
+    def revision(self, tmp_path: Path, runtime: dict[str, Any]) -> Callable[..., Revision]:
         def make(script: str = SCORE, **changes: Any) -> Revision:
             root = tmp_path / f"code-{len(list(tmp_path.iterdir()))}"
             root.mkdir()
@@ -162,7 +163,7 @@ class BackendContract:
                     endpoint="tides",
                     deployment="blue",
                     instances=1,
-                    python=python,
+                    **runtime,
                     app_root=str(root),
                     entry_script="score.py",
                     max_concurrent_requests=2,
@@ -233,9 +234,12 @@ class BackendContract:
         assert backend.replicas(wanted.id) == before
         assert ask(before[0].address)["token"] == token
 
-    def test_a_script_finds_its_variables_and_its_folder(self, backend, revision):
+    def test_a_script_finds_its_variables_and_its_folder(self, backend, revision, tmp_path):
+        (model := tmp_path / "model").mkdir()
         wanted = revision(
-            environment_variables={"TIDE": "high", "AZUREML_LOG_LEVEL": "DEBUG"}, model_dir="/models/tides"
+            environment_variables={"TIDE": "high", "AZUREML_LOG_LEVEL": "DEBUG"},
+            model_dir=str(model),
+            model_mount="/var/azureml-app/azureml-models/tides/1",
         )
         backend.apply(wanted)
         [replica] = self.ready(backend, wanted)

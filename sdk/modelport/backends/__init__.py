@@ -29,7 +29,7 @@ class Entry:
 
 BACKENDS = {
     "process": Entry("processes on this machine", "modelport.backends.process:ProcessBackend", "modelport[local]"),
-    "docker": Entry("containers on this machine"),
+    "docker": Entry("containers on this machine", "modelport.backends.docker:DockerBackend", "modelport[local]"),
     "kubernetes": Entry("a Kubernetes cluster"),
 }
 

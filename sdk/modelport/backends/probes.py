@@ -7,18 +7,32 @@ once, so a replica that hangs costs its own probe and delays no other.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import selectors
 import socket
+import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
 
 from modelport.backends.base import Probe
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-KERNEL_TABLE = Path("/proc/net/unix")
-LISTENING = "01"  # the kernel's word there
+REQUEST = "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+UNIX_TABLE, TCP_TABLE = Path("/proc/net/unix"), Path("/proc/net/tcp")
+LISTENING = "01"  # the kernel's word in the former
+OPEN = b"0[1245]"  # in the latter: established, or not closed yet by the other side
+
+
+@frozen
+class Target:
+    """Where to ask: the path of a Unix socket, or `host:port`; and which path of the server there."""
+
+    address: str
+    path: str
 
 
 @frozen
@@ -31,17 +45,19 @@ class Answer:
 
 class Question:
     """
-    One `GET /` over a Unix socket, advanced by `answer`.
+    One GET, advanced by `answer`.
 
     The socket is registered with `selector` while an answer is awaited, so that the watcher wakes when it comes.
     """
 
-    def __init__(self, path: str, timeout: float, now: float, selector: selectors.BaseSelector) -> None:
-        self._path = path
+    def __init__(self, target: Target, timeout: float, now: float, selector: selectors.BaseSelector) -> None:
+        self._request = REQUEST.format(path=target.path).encode()
         self._timeout = timeout
         self._until = now + timeout
         self._selector = selector
-        self._socket = socket.socket(socket.AF_UNIX)
+        host, _, port = target.address.rpartition(":")
+        self._address: str | tuple[str, int] = (host, int(port)) if host else target.address
+        self._socket = socket.socket(socket.AF_INET if host else socket.AF_UNIX)
         self._socket.setblocking(False)
         self._asked = False
         self._received = b""
@@ -63,12 +79,12 @@ class Question:
     def _look(self, now: float) -> Answer | None:
         try:
             if not self._asked:
-                self._socket.connect(self._path)
-                self._socket.sendall(REQUEST)
+                self._connect()
+                self._socket.sendall(self._request)
                 self._selector.register(self._socket, selectors.EVENT_READ)
                 self._asked = True
             chunk = self._socket.recv(4096)
-        except BlockingIOError:  # no answer yet, or no room in the listener's queue
+        except BlockingIOError:  # no answer yet, on the way to it, or no room in the listener's queue
             return Answer(False, f"no answer within {self._timeout:g} s") if now >= self._until else None
         except FileNotFoundError:
             return Answer(False, "that it does not listen yet")
@@ -84,6 +100,12 @@ class Question:
             return Answer(200 <= code < 400, f"status {code}")
         return None if chunk else Answer(False, "a connection closed without an answer")
 
+    def _connect(self) -> None:
+        """Be connected, or raise why that is not so yet; asked again, the kernel tells what came of it."""
+        code = self._socket.connect_ex(self._address)
+        if code not in (0, errno.EISCONN):
+            raise OSError(code, os.strerror(code))
+
 
 class Prober:
     """
@@ -95,11 +117,12 @@ class Prober:
         saw: What the last answer was.
     """
 
-    def __init__(self, path: str, probe: Probe, selector: selectors.BaseSelector) -> None:
+    def __init__(self, target: Callable[[], Target | None], probe: Probe, selector: selectors.BaseSelector) -> None:
+        """`target` says where to ask now; None while there is nobody to ask."""
         self.probe = probe
         self.passes = self.failures = 0
         self.saw = "nothing"
-        self._path = path
+        self._target = target
         self._selector = selector
         self._question: Question | None = None
         self._next = 0.0
@@ -115,8 +138,11 @@ class Prober:
         if self._question is None:
             if now < self._next:
                 return
-            self._question = Question(self._path, self.probe.timeout, now, self._selector)
+            target = self._target()
             self._next = now + (self.probe.period if period is None else period)
+            if target is None:
+                return
+            self._question = Question(target, self.probe.timeout, now, self._selector)
         answer = self._question.answer(now)
         if answer is None:
             return
@@ -142,17 +168,38 @@ class Prober:
             self._question = None
 
 
-def connections(path: str) -> int:
+def connections(address: str) -> int:
     """
-    How many connections the listener at `path` has, those it has not accepted yet among them.
+    How many connections the listener at `address` has, those it has not accepted yet among them.
 
     A connection counts until the *listener's* side has closed it: when there is none, nothing is inside.
-    psutil cannot tell a listener from its connections, so the kernel's own table is read: `/proc/net/unix`, where
-    an accepted socket bears its listener's path, or what `netstat` prints where there is no `/proc`.
+    psutil cannot tell a listener from its connections, so the kernel's own tables are read, or what `netstat` prints
+    where there is no `/proc`. Of a Unix socket the listener's side is seen, since an accepted socket bears its
+    listener's path; of `host:port`, which may be in a container, the side that is on this machine.
     """
-    if KERNEL_TABLE.exists():
-        lines = [line.split(maxsplit=7) for line in KERNEL_TABLE.read_text(errors="replace").splitlines()]
+    return _to_port(address) if ":" in address and not address.startswith("/") else _to_socket(address)
+
+
+def _to_socket(path: str) -> int:
+    if UNIX_TABLE.exists():
+        lines = [line.split(maxsplit=7) for line in UNIX_TABLE.read_text(errors="replace").splitlines()]
         return sum(1 for line in lines if len(line) == 8 and line[7] == path and line[5] != LISTENING)
-    table = subprocess.run(["netstat", "-an", "-f", "unix"], capture_output=True, text=True, check=True, timeout=5)
-    lines = [line.split(maxsplit=8) for line in table.stdout.splitlines()]
+    lines = [line.split(maxsplit=8) for line in _netstat("unix")]
     return sum(1 for line in lines if len(line) == 9 and line[8] == path and line[5].strip("0"))
+
+
+def _to_port(address: str) -> int:
+    host, _, port = address.rpartition(":")
+    if TCP_TABLE.exists():
+        # 127.0.0.1:80 is 0100007F:0050 there: the address in the machine's byte order.
+        (number,) = struct.unpack("=I", socket.inet_aton(host))
+        there = b" %08X:%04X %s " % (number, int(port), OPEN)
+        return len(re.findall(there, TCP_TABLE.read_bytes()))
+    waiting = ("ESTABLISHED", "SYN_SENT", "FIN_WAIT_1", "FIN_WAIT_2")
+    lines = [line.split() for line in _netstat("inet")]
+    return sum(1 for line in lines if len(line) > 5 and line[4] == f"{host}.{port}" and line[5] in waiting)
+
+
+def _netstat(family: str) -> list[str]:
+    table = subprocess.run(["netstat", "-an", "-f", family], capture_output=True, text=True, check=True, timeout=5)
+    return table.stdout.splitlines()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from attrs import Factory, asdict, define, evolve
 
-from modelport.backends.base import Failure, Revision, revision_from
+from modelport.backends.base import Failure, Revision
+from modelport.backends.probes import Target
+from modelport.backends.records import FILE, Record, ending, private, told_in
 
 LOG_BYTES = 10_000_000
 """A log file is copied to `<name>.1` and begun again when it is longer."""
@@ -38,44 +38,6 @@ FAILURE_LINES = 40
 FOREIGN = ("PYTHON", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV", "CONDA_", "MODELPORT_", "AZUREML_", "AML_")
 
 logger = logging.getLogger(__name__)
-
-
-@define(kw_only=True)
-class Record:
-    """What `replica.json` says; `pid` is None between the intent and the start."""
-
-    revision: Revision
-    index: int
-    created: float = Factory(time.time)
-    pid: int | None = None
-    started: float | None = None
-    """When the process started, by psutil: with the pid, its identity."""
-    ready: bool = False
-    """Whether this process has ever been ready."""
-    restarts: int = 0
-    failure: Failure | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> Record:
-        """
-        Read a record.
-
-        Raises:
-            OSError, ValueError, TypeError, KeyError: there is none, or it is not one.
-        """
-        document = json.loads(path.read_text())
-        document["revision"] = revision_from(document["revision"])
-        if document["failure"] is not None:
-            document["failure"] = Failure(**document["failure"])
-        return cls(**document)
-
-    def save(self, path: Path) -> None:
-        """Replace the file at once, so that nobody ever reads half of it."""
-        plain = evolve(self.revision, environment_variables=dict(self.revision.environment_variables))
-        beside = path.with_suffix(".new")
-        with open(beside, "w", opener=_private) as file:
-            json.dump(asdict(evolve(self, revision=plain)), file)
-        beside.replace(path)
 
 
 class ReplicaProcess:
@@ -93,6 +55,13 @@ class ReplicaProcess:
         self._process: psutil.Process | None = None
         self._is_child = False
         self._exit_code: int | None = None
+
+    launched = True
+    """Whether it runs, once it was started."""
+
+    def target(self, probe: str) -> Target:  # noqa: ARG002 (there is one address for all questions)
+        """Where a probe asks."""
+        return Target(self.address, "/")
 
     @property
     def id(self) -> str:
@@ -121,7 +90,7 @@ class ReplicaProcess:
         for left in (Path(self.address), self._failure_file):
             left.unlink(missing_ok=True)
         revision = self.record.revision
-        with open(self.log, "ab", opener=_private) as log, _birth_lock(self._folder) as held:
+        with open(self.log, "ab", opener=private) as log, _birth_lock(self._folder) as held:
             child = subprocess.Popen(
                 [revision.python, "-m", "modelport_scoring", "--uds", self.address],
                 cwd=revision.app_root,
@@ -153,7 +122,7 @@ class ReplicaProcess:
             logger.warning("The record of replica '%s' could not be written: %s", self.id, error)
 
     def _save(self) -> None:
-        self.record.save(self._folder / "replica.json")
+        self.record.save(self._folder / FILE)
 
     @property
     def _failure_file(self) -> Path:
@@ -203,25 +172,16 @@ class ReplicaProcess:
     def failure(self) -> Failure:
         """Why it ended: in its own words where it left any, otherwise by its exit code."""
         lines = self.last_lines()
-        try:
-            said = json.loads(self._failure_file.read_text())
-            return Failure(code=said["code"], message=said["message"], log=said.get("log") or lines)
-        except (OSError, ValueError, KeyError, TypeError):
-            when = "" if self.record.ready else " before it was ready"
-            return Failure(code="DeploymentFailed", message=f"A replica {self._ending()}{when}.", log=lines)
+        told = told_in(self._failure_file, lines)
+        if told:
+            return told
+        when = "" if self.record.ready else " before it was ready"
+        return Failure(code="DeploymentFailed", message=f"A replica {ending(self._exit_code)}{when}.", log=lines)
 
-    def _ending(self) -> str:
-        if self._exit_code is None:
-            return "ended with an exit code that is not known (an earlier server had started it)"
-        if self._exit_code >= 0:
-            return f"ended with exit code {self._exit_code}"
-        with contextlib.suppress(ValueError):
-            return f"was ended by signal {signal.Signals(-self._exit_code).name}"
-        return f"was ended by signal {-self._exit_code}"
-
-    def discard(self) -> None:
+    def discarded(self) -> bool:
         """Remove its folder; the log stays."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        return True
 
     # log
 
@@ -368,7 +328,3 @@ def _lines(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         with contextlib.suppress(OSError), path.open(errors="replace") as file:
             yield from file
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -16,13 +16,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
 
-import psutil
-from attrs import define, field
+from attrs import define, evolve, field
 
 from modelport.backends.base import Failure, Replica, Revision, State
-from modelport.backends.probes import Prober, connections
-from modelport.backends.replica import ReplicaProcess
+from modelport.backends.probes import Prober, Target, connections
+from modelport.backends.records import Record
 
 TICK = 0.04
 """Seconds between two looks at a replica: bounds how late a death is noticed, and paces the first probes."""
@@ -47,15 +48,79 @@ ROTATION = 1.0
 logger = logging.getLogger(__name__)
 
 
+class Running(Protocol):
+    """
+    A replica, as its supervisor drives it: a process, or a container.
+
+    Its supervisor is its only user. Nothing here waits: what takes time is begun, and `ended` is asked again.
+    """
+
+    record: Record
+
+    @property
+    def id(self) -> str:
+        """What people see."""
+
+    @property
+    def address(self) -> str:
+        """Where requests go; empty while it is not known."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+
+    @property
+    def launched(self) -> bool:
+        """Whether it runs, once it was started: making a container takes its time."""
+
+    def target(self, probe: str) -> Target | None:
+        """Where the probe `liveness` or `readiness` asks; None while there is nobody to ask."""
+
+    def start(self) -> None:
+        """
+        Start it.
+
+        Raises:
+            OSError, ValueError, TypeError: It could not be started; nothing runs.
+        """
+
+    def note(self, **changes: Any) -> None:
+        """Change its record."""
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+
+    def failure(self) -> Failure:
+        """Why it ended."""
+
+    def dump_stacks(self) -> None:
+        """Ask it to write into its log where each thread is."""
+
+    def terminate(self) -> None:
+        """Ask it to finish what is inside and to end."""
+
+    def kill(self) -> None:
+        """End it without asking. May be called again and again."""
+
+    def discarded(self) -> bool:
+        """Remove what is left of it but its log; whether that is done."""
+
+    def last_lines(self) -> str:
+        """What it wrote last, once it has ended."""
+
+    def rotate_log(self) -> None:
+        """Keep its log short."""
+
+
 class Member:
     """One replica under supervision."""
 
-    def __init__(self, process: ReplicaProcess, fleet: Fleet, selector: selectors.BaseSelector) -> None:
+    def __init__(self, process: Running, fleet: Fleet, selector: selectors.BaseSelector) -> None:
         self.process = process
         self.state: State = "starting"
         self._fleet = fleet
-        self._readiness = Prober(process.address, fleet.revision.readiness, selector)
-        self._liveness = Prober(process.address, fleet.revision.liveness, selector)
+        self._readiness = Prober(partial(process.target, "readiness"), fleet.revision.readiness, selector)
+        self._liveness = Prober(partial(process.target, "liveness"), fleet.revision.liveness, selector)
         self._look: Callable[[float], None] | None = self._waiting
         self._until = 0.0
         self._left = 0
@@ -87,9 +152,8 @@ class Member:
             self._rotated = now
             self.process.rotate_log()
 
-    def adopt(self, process: psutil.Process, now: float) -> None:
-        """Take over a process that runs. One that was ready is taken to be so still, lest it misses requests."""
-        self.process.adopt(process)
+    def adopt(self, now: float) -> None:
+        """Take over a replica that runs. One that was ready is taken to be so still, lest it misses requests."""
         self._began = now - self.process.age
         if self.process.record.ready:
             self._serve(now)
@@ -127,6 +191,9 @@ class Member:
 
     def _starting(self, now: float) -> None:
         if self._fell(now):
+            return
+        if not self.process.launched:
+            self._began = now
             return
         self._readiness.step(now, TICK)
         if self._readiness.passed:
@@ -191,14 +258,16 @@ class Member:
         """Kill it, to be restarted."""
         self.rest()
         self._leave()
-        self._failure = Failure(code=code, message=message, log=self.process.last_lines())
+        self._failure = Failure(code=code, message=message)
         self.process.kill()
         self._look = self._ending
 
     def _ending(self, now: float) -> None:
         if self.process.ended():
             assert self._failure is not None
-            self._fall(now, self._failure)
+            self._fall(now, evolve(self._failure, log=self.process.last_lines()))
+        else:
+            self.process.kill()
 
     def _fell(self, now: float) -> bool:
         if not self.process.ended():
@@ -251,8 +320,8 @@ class Member:
 
     def _terminating(self, now: float) -> None:
         if self.process.ended():
-            self.process.discard()
-            self._look = None
+            if self.process.discarded():
+                self._look = None
         elif now >= self._until:
             self.process.kill()
 

@@ -42,6 +42,14 @@ _COMING_UP = 15.0
 _MOST_ENDS = 3
 """How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
 
+_HOPELESS = (
+    errors.UserScriptError,
+    errors.ResourceNotReady,
+    errors.LocalDeploymentGPUNotAvailable,
+    errors.ImageBuildFailure,
+)
+"""What does not go away by itself."""
+
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _TOKENS = 60.0
 """Seconds between two looks at the clock for the tokens' sake."""
@@ -388,7 +396,7 @@ def _final(replicas: list[Replica]) -> Failure | None:
         if each.failure is None or each.state == "ready":
             continue
         kind = _class_of(each.failure)
-        if issubclass(kind, (errors.UserScriptError, errors.ResourceNotReady)) or each.restarts >= _MOST_ENDS:
+        if issubclass(kind, _HOPELESS) or each.restarts >= _MOST_ENDS:
             return each.failure
     return None
 

@@ -1,0 +1,81 @@
+"""What is written down of a replica, beside it: the next server takes it over by that."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from attrs import Factory, asdict, define, evolve
+
+from modelport.backends.base import Failure, Revision, revision_from
+
+FILE = "replica.json"
+
+
+@define(kw_only=True)
+class Record:
+    """What `replica.json` says; `pid` and `container` are None between the intent and the start."""
+
+    revision: Revision
+    index: int
+    created: float = Factory(time.time)
+    pid: int | None = None
+    started: float | None = None
+    """When the process started, by psutil: with the pid, its identity."""
+    container: str | None = None
+    """Id of its container, where it is one."""
+    ready: bool = False
+    """Whether this process has ever been ready."""
+    restarts: int = 0
+    failure: Failure | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """
+        Read a record.
+
+        Raises:
+            OSError, ValueError, TypeError, KeyError: there is none, or it is not one.
+        """
+        document = json.loads(path.read_text())
+        document["revision"] = revision_from(document["revision"])
+        if document["failure"] is not None:
+            document["failure"] = Failure(**document["failure"])
+        return cls(**document)
+
+    def save(self, path: Path) -> None:
+        """Replace the file at once, so that nobody ever reads half of it."""
+        plain = evolve(self.revision, environment_variables=dict(self.revision.environment_variables))
+        beside = path.with_suffix(".new")
+        with open(beside, "w", opener=private) as file:
+            json.dump(asdict(evolve(self, revision=plain)), file)
+        beside.replace(path)
+
+
+def told_in(path: Path, lines: str) -> Failure | None:
+    """What the scoring server wrote down of why it cannot serve, with `lines` as its log when it gave none; or None."""
+    try:
+        said = json.loads(path.read_text())
+        return Failure(code=said["code"], message=said["message"], log=said.get("log") or lines)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ending(exit_code: int | None) -> str:
+    """How something ended, for a sentence; a negative code is a signal's number."""
+    if exit_code is None:
+        return "ended with an exit code that is not known (an earlier server had started it)"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by signal {signal.Signals(-exit_code).name}"
+    return f"was ended by signal {-exit_code}"
+
+
+def private(path: str, flags: int) -> int:
+    """For `open`: what it makes is its owner's alone."""
+    return os.open(path, flags, 0o600)
