@@ -47,6 +47,9 @@ _KEYWORDS = (*_NAMES, "credential", "registry_name", "show_progress", "enable_te
 _HERE = ("00000000-0000-0000-0000-000000000000", "modelport", "local")
 """What a redirected client calls its workspace where the script says nothing."""
 
+_BACKENDS = ("process", "docker")
+"""What runs replicas on this machine."""
+
 _BACKEND, _TOKEN = "MODELPORT_BACKEND", "MODELPORT_TOKEN"
 
 
@@ -138,15 +141,18 @@ class MLClient:
         A client for this machine. It talks to a background server, which is started when none runs.
 
         Args:
-            backend: What runs replicas: `process`.
-            home: The workspace's folder; `MODELPORT_HOME`, else `~/.modelport`.
+            backend: What runs replicas: `process`, or `docker`; a workspace has one for good.
+            home: The workspace's folder; `MODELPORT_HOME`, else `~/.modelport`, and for Docker the folder `docker` in
+                there.
             show_progress: Whether a terminal is told of uploads, and of operations that are waited for.
 
         Raises:
-            errors.UnsupportedByBackend: This version has no such backend.
-            errors.LocalServerError: The server could not be started.
+            errors.ValidationException: There is no such backend.
+            errors.DockerEngineNotAvailableError: Docker's engine does not answer.
+            errors.LocalServerError: The server could not be started, or the folder is one of another backend.
         """
-        _must_run(backend, f"MLClient.local(backend={backend!r})")
+        if backend not in _BACKENDS:
+            raise ValidationException(f"There is no backend '{backend}' here: use process or docker.", target="backend")
         transport = _connect().local(Path(home) if home else None, backend)
         return cls._over(transport, show_progress=show_progress, place=backend)
 
@@ -423,17 +429,10 @@ def _redirected(options: Any) -> Callable[[], Transport] | None:
         if not token:
             raise ValidationException(f"{_BACKEND} is '{said}': {_TOKEN} must have its token.", target=_TOKEN)
         return lambda: cast("Transport", _connect().server(said, token, options))
-    if said not in ("process", "docker"):
+    if said not in _BACKENDS:
         message = f"{_BACKEND} is '{said}': it can be process, docker, azure or the URL of a Modelport server."
         raise ValidationException(message, target=_BACKEND)
-    _must_run(said, f"{_BACKEND}={said}")
     return lambda: cast("Transport", _connect().local(None, said))
-
-
-def _must_run(backend: str, said: str) -> None:
-    if backend != "process":
-        message = f"{said}: this version of Modelport runs processes only. Use MLClient.local()."
-        raise UnsupportedByBackend(message, target="backend")
 
 
 def _not_valid(entity: Any, wanted: str) -> str:

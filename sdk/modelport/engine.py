@@ -22,6 +22,8 @@ from modelport import errors
 
 WORKSPACE = "modelport.workspace"
 """Label of everything that belongs to a workspace: its id."""
+HOME = "modelport.home"
+"""Label of the same: the folder of this machine without which nobody needs it."""
 KIND = "modelport.kind"
 """Label that says what it is: `replica`, `network`, `image`, `cache` or `build`."""
 

@@ -44,9 +44,16 @@ def _sweep() -> None:
         pid = left.name.removeprefix(_PREFIX).partition("-")[0]
         if not pid.isdigit() or _lives(int(pid)) or left.stat().st_uid != os.getuid():
             continue
-        with suppress(ModelportError, OSError):  # another run may be sweeping it too
-            import_module("modelport.transports.local").LocalTransport(left).close(stop=True)
+        for folder in (left, left / "docker"):
+            with suppress(ModelportError, OSError):  # another run may be sweeping it too
+                if folder.is_dir():
+                    _end(folder)
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _end(folder: Path) -> None:
+    backend = import_module("modelport.transports.launch").backend_of(folder)
+    import_module("modelport.transports.local").LocalTransport(folder, backend=backend).close(stop=True)
 
 
 def _lives(pid: int) -> bool:
@@ -60,19 +67,22 @@ def _lives(pid: int) -> bool:
 
 
 @contextmanager
-def workspace(folder: Path | None = None, *, environments: Path | None = None) -> Iterator[MLClient]:
+def workspace(
+    folder: Path | None = None, *, environments: Path | None = None, backend: str = "process"
+) -> Iterator[MLClient]:
     """
-    A client with a workspace of its own in this process; all its processes end with the block.
+    A client with a workspace of its own in this process; all its processes and containers end with the block.
 
     Args:
         folder: Where; a temporary folder, removed in the end, when it is None.
+        backend: What runs replicas: `process`, or `docker`.
         environments: The cache of environments; by default the one that tests share.
     """
     _sweep()
     made = None if folder else tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
     try:
         transport = import_module("modelport.transports.local").LocalTransport(
-            Path(folder or made or ""), environments=environments or environments_folder()
+            Path(folder or made or ""), backend=backend, environments=environments or environments_folder()
         )
         try:
             yield MLClient._over(transport)  # noqa: SLF001 (the client's own floor)
@@ -87,6 +97,13 @@ def workspace(folder: Path | None = None, *, environments: Path | None = None) -
 def ml_client() -> Iterator[MLClient]:
     """A client with a private workspace in this process; nothing is left behind."""
     with workspace() as client:
+        yield client
+
+
+@pytest.fixture
+def ml_client_docker() -> Iterator[MLClient]:
+    """As `ml_client`, with containers of this machine's Docker for replicas."""
+    with workspace(backend="docker") as client:
         yield client
 
 

@@ -1,8 +1,4 @@
-import hashlib
-import io
-import os
 import shutil
-import tarfile
 from pathlib import Path
 
 import docker
@@ -31,7 +27,8 @@ def scoring_image(engine_client, tmp_path_factory):
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     (folder / "Dockerfile").write_text(
-        f"FROM {BASE}\nCOPY modelport_scoring/requirements.txt /tmp/requirements.txt\nRUN pip install -q -r /tmp/requirements.txt\n"
+        f"FROM {BASE}\nCOPY modelport_scoring/requirements.txt /tmp/requirements.txt\n"
+        "RUN pip install -q -r /tmp/requirements.txt\n"
         "COPY modelport_scoring /usr/lib/python3/dist-packages/modelport_scoring\n"
     )
     image, _ = engine_client.images.build(path=str(folder), rm=True)

@@ -74,11 +74,18 @@ class ContainerReplica:
     """A container and all that belongs to it; `supervisor.Running` says what the methods promise."""
 
     def __init__(
-        self, folder: Path, record: Record, client: Any, network: Network, pool: ThreadPoolExecutor, workspace: str
+        self,
+        folder: Path,
+        record: Record,
+        client: Any,
+        network: Network,
+        pool: ThreadPoolExecutor,
+        labels: Mapping[str, str],
     ) -> None:
+        """`labels` are the workspace's."""
         self.record = record
         self._folder, self._client, self._network = folder, client, network
-        self._pool, self._workspace = pool, workspace
+        self._pool, self._labels = pool, labels
         self._lock = threading.Lock()
         self._doing: Callable[[], None] | None = None
         self._next: Callable[[], None] | None = None
@@ -185,7 +192,7 @@ class ContainerReplica:
     @property
     def name(self) -> str:
         """The container's name."""
-        return f"modelport-{self._workspace}-{self.id}"
+        return f"modelport-{self._labels[engine.WORKSPACE]}-{self.id}"
 
     def _options(self) -> dict[str, Any]:
         """What the engine is told to make."""
@@ -196,7 +203,7 @@ class ContainerReplica:
             "name": self.name,
             "detach": True,
             "environment": self._environment(),
-            "labels": labels(self._workspace, revision, self.id),
+            "labels": {**self._labels, **labels(revision, self.id)},
             "volumes": self._mounts(),
             "security_opt": ["no-new-privileges:true"],
             "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
@@ -454,11 +461,10 @@ class ContainerReplica:
         return self._notes / "failure.json"
 
 
-def labels(workspace: str, revision: Revision, replica: str) -> dict[str, str]:
+def labels(revision: Revision, replica: str) -> dict[str, str]:
     """What a replica's container is found again by."""
     plain = evolve(revision, environment_variables=dict(revision.environment_variables))
     return {
-        engine.WORKSPACE: workspace,
         engine.KIND: "replica",
         REPLICA: replica,
         REVISION: json.dumps(asdict(plain)),

@@ -66,7 +66,8 @@ class DockerBackend(WatchedBackend):
             raise
         self._client = client
         self._workspace = workspace_mark(self._folder)
-        self._network = Networks(client, self._workspace, reach or _reach(client))
+        self._labels = {engine.WORKSPACE: self._workspace, engine.HOME: str(self._folder)}
+        self._network = Networks(client, self._labels, reach or _reach(client))
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="modelport-docker")
         self._closing = threading.Event()
         self._events: Any = None
@@ -106,7 +107,7 @@ class DockerBackend(WatchedBackend):
 
     def _replica(self, record: Record) -> ContainerReplica:
         folder = self._folder / folder_name(record.revision.id, record.index)
-        return ContainerReplica(folder, record, self._client, self._network, self._pool, self._workspace)
+        return ContainerReplica(folder, record, self._client, self._network, self._pool, self._labels)
 
     def _clear(self, revision_id: str) -> None:
         del revision_id  # nothing of it is elsewhere than its replicas
@@ -194,9 +195,10 @@ class DockerBackend(WatchedBackend):
 class Networks:
     """The networks of a workspace, made when they are needed; `container.Network` says what the methods promise."""
 
-    def __init__(self, client: Any, workspace: str, reach: Reach) -> None:
-        """Reach containers by their `address`, or by a `port` of this machine."""
-        self._client, self._workspace, self._reach = client, workspace, reach
+    def __init__(self, client: Any, labels: Mapping[str, str], reach: Reach) -> None:
+        """Reach containers by their `address`, or by a `port` of this machine; `labels` are the workspace's."""
+        self._client, self._labels, self._reach = client, labels, reach
+        self._workspace = labels[engine.WORKSPACE]
         self._making = threading.Lock()
 
     def options(self, revision: Revision, ports: set[int]) -> dict[str, Any]:
@@ -253,7 +255,7 @@ class Networks:
         with self._making:
             found = [each for each in self._client.networks.list(names=[name]) if each.name == name]
             if not found:
-                labels = {engine.WORKSPACE: self._workspace, engine.KIND: "network"}
+                labels = {**self._labels, engine.KIND: "network"}
                 found = [self._client.networks.create(name, driver="bridge", internal=internal, labels=labels)]
             own = own_container(self._client)
             if own:
@@ -261,6 +263,46 @@ class Networks:
                 if own not in (found[0].attrs.get("Containers") or {}):
                     found[0].connect(own)
         return name
+
+
+def running(folder: Path) -> list[int]:
+    """
+    The containers that run for the backend in `folder`, by the pids of their first processes.
+
+    Raises:
+        errors.DockerEngineNotAvailableError: Docker's engine does not answer.
+    """
+    client = engine.connect()
+    try:
+        with engine.told("The containers of this workspace"):
+            wanted = {"label": [f"{engine.WORKSPACE}={workspace_mark(folder)}", f"{engine.KIND}=replica"]}
+            found = client.api.containers(filters=wanted)
+            return [client.api.inspect_container(each["Id"])["State"]["Pid"] for each in found]
+    finally:
+        client.close()
+
+
+def prune() -> list[str]:
+    """
+    Remove containers and networks of workspaces whose folders are gone; returns the containers' names.
+
+    Raises:
+        errors.DockerEngineNotAvailableError: Docker's engine does not answer.
+    """
+    client = engine.connect()
+    removed = []
+    try:
+        with engine.told("What is left of other workspaces"):
+            for each in client.containers.list(all=True, filters={"label": engine.HOME}):
+                if not Path(each.labels[engine.HOME]).exists():
+                    each.remove(force=True, v=True)
+                    removed.append(str(each.name))
+            for network in client.networks.list(filters={"label": engine.HOME}):
+                if not Path(network.attrs["Labels"][engine.HOME]).exists():
+                    network.remove()
+    finally:
+        client.close()
+    return removed
 
 
 def workspace_mark(folder: Path) -> str:

@@ -12,6 +12,7 @@ import click
 from modelport import __version__
 from modelport.cli import server as background
 from modelport.client import MLClient
+from modelport.controlplane import workspace
 from modelport.errors import ModelportError
 from modelport.transports import launch
 
@@ -42,54 +43,43 @@ def modelport() -> None:
 
 @modelport.command()
 @_home
-def up(home: Path | None) -> None:
+@click.option("--backend", type=click.Choice(["process", "docker"]), default=None, help="What runs replicas.")
+def up(home: Path | None, backend: str | None) -> None:
     """Start the background server, which brings the endpoints back."""
-    server = launch.find_or_start(_folder(home))
+    folder = home or launch.home_folder(backend or "process")
+    server = launch.find_or_start(folder.expanduser().resolve(), backend)
     click.echo(f"Modelport {server.version} is up: process {server.pid}, {server.url}")
 
 
 @modelport.command()
 @_home
 def down(home: Path | None) -> None:
-    """End the background server with all replicas. Endpoints are remembered for the next `up`."""
-    if not background.end(_folder(home)):
-        click.echo("Modelport is not up.")
-        return
-    click.echo("Modelport is down.")
+    """End the background servers with all replicas. Endpoints are remembered for the next `up`."""
+    ended = [folder for folder in _folders(home) if background.end(folder)]
+    click.echo("Modelport is down." if ended else "Modelport is not up.")
 
 
 @modelport.command()
 @_home
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(home: Path | None, as_json: bool) -> None:
-    """Show whether the server is up, and the endpoints with their traffic."""
-    folder = _folder(home)
-    found = launch.find(folder)
-    if found is None:
-        left = background.left_running(folder)
-        said = {"up": False, "home": str(folder), "left_running": left}
-        text = "Modelport is not up."
-        if left:
-            text += (
-                f" Its server died, and {len(left)} processes serve on with nobody to restart them: "
-                "run `modelport up` to manage them again, or `modelport down` to end them."
-            )
-        click.echo(json.dumps(said) if as_json else text)
-        return
-    client = MLClient.connect(found.url, credential=found.token)
-    endpoints = [_about(client, each) for each in client.online_endpoints.list()]
-    said = {"up": True, "home": str(folder), "url": found.url, "pid": found.pid, "version": found.version}
-    if as_json:
-        click.echo(json.dumps({**said, "endpoints": endpoints}))
-        return
-    click.echo(f"Modelport {found.version} is up: process {found.pid}, {found.url}, '{folder}'")
-    for each in endpoints:
-        click.echo(f"  {each['name']}: {each['state']}  {each['scoring_uri']}")
-        for deployment in each["deployments"]:
-            click.echo(
-                f"    {deployment['name']}: {deployment['state']}, {deployment['instances']} instances, "
-                f"{deployment['traffic']}% of the traffic"
-            )
+    """Show whether the servers are up, and the endpoints with their traffic."""
+    for folder in _folders(home):
+        said = _status(folder)
+        click.echo(json.dumps(said) if as_json else "\n".join(_told(said)))
+
+
+@modelport.command()
+@_home
+def prune(home: Path | None) -> None:
+    """Remove environments and images that no deployment is served from, and what other workspaces left in Docker."""
+    removed = []
+    for folder in _folders(home):
+        backend = launch.backend_of(folder)
+        removed += workspace.prune(folder, backend)
+        if backend == "docker":
+            removed += import_module("modelport.backends.docker").prune()
+    click.echo("\n".join(f"Removed {each}" for each in removed) or "There was nothing to remove.")
 
 
 @modelport.command()
@@ -155,6 +145,48 @@ def serve(home: Path | None, backend: str) -> None:
 
 def _folder(home: Path | None) -> Path:
     return (home or launch.home_folder()).expanduser().resolve()
+
+
+def _folders(home: Path | None) -> list[Path]:
+    """The workspace that was named, else all of this user's."""
+    return [_folder(home)] if home else [each.resolve() for each in launch.homes()] or [_folder(None)]
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    """`{"up", "home", …}`, with endpoints when it is up and what runs without it when it is not."""
+    found = launch.find(folder)
+    if found is None:
+        return {"up": False, "home": str(folder), "left_running": background.left_running(folder)}
+    client = MLClient.connect(found.url, credential=found.token)
+    said = {"up": True, "home": str(folder), "backend": found.backend, "url": found.url, "pid": found.pid}
+    return {
+        **said,
+        "version": found.version,
+        "endpoints": [_about(client, each) for each in client.online_endpoints.list()],
+    }
+
+
+def _told(said: dict[str, Any]) -> list[str]:
+    """A status, for people."""
+    if not said["up"]:
+        text, left = "Modelport is not up.", said["left_running"]
+        if left:
+            text += (
+                f" Its server died, and {len(left)} processes serve on with nobody to restart them: "
+                "run `modelport up` to manage them again, or `modelport down` to end them."
+            )
+        return [text]
+    lines = [
+        f"Modelport {said['version']} is up: process {said['pid']}, {said['url']}, '{said['home']}' ({said['backend']})"
+    ]
+    for each in said["endpoints"]:
+        lines.append(f"  {each['name']}: {each['state']}  {each['scoring_uri']}")
+        lines += [
+            f"    {deployment['name']}: {deployment['state']}, {deployment['instances']} instances, "
+            f"{deployment['traffic']}% of the traffic"
+            for deployment in each["deployments"]
+        ]
+    return lines
 
 
 def _about(client: MLClient, endpoint: Any) -> dict[str, Any]:

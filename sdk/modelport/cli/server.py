@@ -17,6 +17,7 @@ import secrets
 import signal
 import socket
 import time
+from importlib import import_module
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from modelport import __version__
 from modelport.controlplane import store
 from modelport.controlplane.home import runtime_folder
 from modelport.controlplane.http import application
-from modelport.controlplane.workspace import LocalWorkspace
+from modelport.controlplane.workspace import REPLICAS, LocalWorkspace
 from modelport.errors import LocalServerError
 from modelport.transports import launch
 
@@ -67,12 +68,20 @@ def serve(home: Path, backend: str) -> None:
 
 
 def left_running(home: Path) -> list[int]:
-    """Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid."""
+    """
+    Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid.
+
+    Raises:
+        errors.DockerEngineNotAvailableError: Its replicas are containers, and Docker's engine does not answer.
+    """
     if not home.is_dir():
         return []
     runtime = str(runtime_folder(home))
     lines = ((process.pid, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
-    return [pid for pid, line in lines if any(part.startswith(runtime) for part in line)]
+    left = [pid for pid, line in lines if any(part.startswith(runtime) for part in line)]
+    if launch.backend_of(home) == "docker":
+        left += import_module("modelport.backends.docker").running(runtime_folder(home) / REPLICAS)
+    return left
 
 
 def end(home: Path) -> bool:
@@ -104,7 +113,13 @@ async def _listen(home: Path, workspace: LocalWorkspace, lock: int) -> bool:
     listening = _listening(home)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     token = _token(home)
-    about = {"modelport": __version__, "schema": store.SCHEMA, "pid": os.getpid(), "home": str(home)}
+    about = {
+        "modelport": __version__,
+        "schema": store.SCHEMA,
+        "pid": os.getpid(),
+        "home": str(home),
+        "backend": workspace.backend,
+    }
     app = application(workspace.app.handle, token, about, shut_down)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)

@@ -50,6 +50,22 @@ class Home:
         """Logs of the server and of replicas."""
         return self.folder / "logs"
 
+    def keep_backend(self, backend: str) -> None:
+        """
+        Remember what runs this workspace's replicas: it is the same for good.
+
+        Raises:
+            errors.LocalServerError: It is another one.
+        """
+        path = self.folder / "backend"
+        kept = path.read_text().strip() if path.exists() else backend
+        if kept != backend:
+            raise LocalServerError(
+                f"The workspace in '{self.folder}' has the backend '{kept}', not '{backend}'. Use that, or name "
+                "another folder: MODELPORT_HOME, or home=…"
+            )
+        path.write_text(backend)
+
 
 def open_home(folder: Path, environments: Path | None = None) -> Home:
     """

@@ -93,19 +93,19 @@ class Jobs:
         with self._store.writing() as transaction:
             self._rebuild(transaction)
             running = transaction.running()
-            serving = [revision for each in _deployments(transaction) if (revision := _serving(each))]
-        for revision in serving:
+            revisions = serving(transaction)
+        for revision in revisions:
             self._backend.apply(revision)
         self._recovering = False
         self.route()
-        self._wait(lambda: all(self._settled(each) for each in serving), _COMING_UP)
-        needed = {each.id for each in serving} | {revision_id(each) for each in running}
+        self._wait(lambda: all(self._settled(each) for each in revisions), _COMING_UP)
+        needed = {each.id for each in revisions} | {revision_id(each) for each in running}
         for orphan in self._backend.revisions() - needed:
             self._lanes.put("orphans", partial(self._backend.remove, orphan))
         for operation in running:
             self.begin(operation)
         if self._most_bytes is not None:
-            keep = {each.environment for each in serving}
+            keep = {each.environment for each in revisions}
             self._lanes.put("prune", partial(self._builder.prune, keep, self._most_bytes))
         threading.Thread(target=self._renew_tokens, name="modelport-tokens", daemon=True).start()
 
@@ -328,7 +328,10 @@ class Jobs:
         serving = _serving(resource)
         if serving is None:
             return routes.Deployment(addresses=(), timeout=1.0)
-        return routes.Deployment(addresses=tuple(self._ready(serving.id)), timeout=serving.request_timeout)
+        scoring = serving.routes.scoring.path if serving.routes else None
+        return routes.Deployment(
+            addresses=tuple(self._ready(serving.id)), timeout=serving.request_timeout, scoring=scoring
+        )
 
     def _ready(self, revision_id: str) -> list[str]:
         return [each.address for each in self._backend.replicas(revision_id) if each.state == "ready"]
@@ -377,6 +380,11 @@ def _deployments(transaction: Transaction) -> list[Resource]:
         for deployment in transaction.resources(f"{endpoint.place}/deployments")
         if not deployment.leaving
     ]
+
+
+def serving(transaction: Transaction) -> list[Revision]:
+    """The revisions that serve, of all deployments that are to stay."""
+    return [revision for each in _deployments(transaction) if (revision := _serving(each))]
 
 
 def _serving(resource: Resource) -> Revision | None:

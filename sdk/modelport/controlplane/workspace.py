@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
+from importlib import import_module
 from pathlib import Path
 
 from modelport.backends import open_backend
+from modelport.builds.base import Builder
 from modelport.builds.venv import VenvBuilder
 from modelport.controlplane.app import App
 from modelport.controlplane.home import Home, open_home
+from modelport.controlplane.jobs import serving
+from modelport.controlplane.store import Store
 from modelport.errors import LocalServerError
 from modelport.gateway.runner import Gateway
 
 MOST_BYTES = 20 * 10**9
 """What the cache of environments may hold beside those in use; each has a few hundred megabytes."""
+
+
+REPLICAS = "r"
+"""The folder of a backend, in a workspace's folder for what runs."""
 
 
 class LocalWorkspace:
@@ -34,18 +43,22 @@ class LocalWorkspace:
             environments: Another place for the cache of environments, to share it.
 
         Raises:
-            errors.LocalServerError: The folder or the gateway's port cannot be used, or another process has them.
+            errors.LocalServerError: The folder or the gateway's port cannot be used, or another process has them; or
+                it is the folder of a workspace with another backend.
+            errors.DockerEngineNotAvailableError: Docker's engine does not answer.
             errors.UnsupportedByBackend: This version has no such backend.
         """
+        self.backend = backend
         self.home = open_home(folder, environments)
-        runs = open_backend(backend, folder=self.home.runtime / "r", logs=self.home.logs / "replicas")
+        self.home.keep_backend(backend)
+        runs = open_backend(backend, folder=self.home.runtime / REPLICAS, logs=self.home.logs / "replicas")
         self.gateway = Gateway(self.home.runtime / "g", _kept_port(self.home))
         try:
             cache = environments or self.home.environments
             # Of a cache that others share, nobody here knows what they serve from.
             shared = environments is not None or cache.is_symlink()
             most_bytes = None if shared else MOST_BYTES
-            self.app = App(self.home, runs, self.gateway, VenvBuilder(cache), most_bytes=most_bytes)
+            self.app = App(self.home, runs, self.gateway, _builder(backend, cache), most_bytes=most_bytes)
         except BaseException:
             runs.close()
             raise
@@ -61,6 +74,36 @@ class LocalWorkspace:
         self.app.close(stop=stop)
         if stop:
             shutil.rmtree(self.home.runtime, ignore_errors=True)  # sockets and records of what ended
+
+
+def prune(folder: Path, backend: str) -> list[str]:
+    """
+    Remove what was built in the workspace in `folder` and is not served from; returns the keys.
+
+    Its server may be up, and build.
+
+    Raises:
+        errors.LocalServerError: A newer Modelport wrote the state.
+        errors.DockerEngineNotAvailableError: There are images, and Docker's engine does not answer.
+    """
+    home = open_home(folder)
+    store = Store(home.state, lambda: uuid.uuid4().hex)
+    try:
+        with store.reading() as transaction:
+            keep = {each.environment for each in serving(transaction)}
+    finally:
+        store.close()
+    return _builder(backend, home.environments).prune(keep, None)
+
+
+def _builder(backend: str, cache: Path) -> Builder:
+    """What builds for a backend; a builder of images has the folders of the other one beside it."""
+    prefixes = VenvBuilder(cache)
+    if backend != "docker":
+        return prefixes
+    images = import_module("modelport.builds.image").ImageBuilder
+    made: Builder = images(cache / "images", prefixes=prefixes)
+    return made
 
 
 def _kept_port(home: Home) -> int | None:

@@ -296,7 +296,8 @@ def _route(endpoint: Endpoint, rule: Rule) -> Document:
 
 
 def _match(endpoint: str, rule: Rule) -> Document:
-    match: Document = {"prefix": f"{PREFIX}{endpoint}/", "headers": []}
+    path = {"path": f"{PREFIX}{endpoint}/score"} if rule.scores else {"prefix": f"{PREFIX}{endpoint}/"}
+    match: Document = {**path, "headers": []}
     if rule.without_keys:
         match["headers"].append(_without(rule.without_keys))
     if rule.elsewhere:
@@ -342,7 +343,7 @@ def _forwarding(endpoint: Endpoint, forward: Forward) -> Document:
     return {
         "route": {
             "cluster": cluster_name(endpoint.name, forward.deployment),
-            "prefix_rewrite": "/",
+            "prefix_rewrite": forward.path or "/",
             "timeout": f"{timeout:.3f}s",
             "request_mirror_policies": [
                 _mirror(cluster_name(endpoint.name, name), share) for name, share in forward.mirror.items()

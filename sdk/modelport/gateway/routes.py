@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from modelport import errors
 
@@ -38,6 +38,11 @@ class Deployment:
     """Paths of Unix sockets (`/…`) or `host:port`; empty while no replica is ready."""
     timeout: float
     """Seconds."""
+    scoring: str | None = None
+    """
+    The path at which a server of the user's own scores; all its other paths are reached too. None: our scoring
+    server, which serves `PATHS`.
+    """
 
 
 @frozen(kw_only=True)
@@ -60,6 +65,8 @@ class Forward:
 
     deployment: str
     mirror: Mapping[str, int] = field(factory=dict)
+    path: str | None = None
+    """The path that the request gets in place of its own; None: its own, beneath the endpoint's address."""
 
 
 @frozen(kw_only=True)
@@ -84,6 +91,8 @@ class Rule:
     """The request carries none of these."""
     elsewhere: bool | None = None
     """Its path beneath the endpoint's address is none of `PATHS`."""
+    scores: bool | None = None
+    """Its path beneath the endpoint's address is `/score`."""
     deployment: str | None = None
     """Its deployment header says this, in any case of letters; `ANY`: it has the header at all."""
     below: float | None = None
@@ -108,13 +117,33 @@ def rules(endpoint: Endpoint) -> list[Rule]:
         message=f"Endpoint '{endpoint.name}' has no deployment '{{header}}', which the request's header"
         f" {DEPLOYMENT_HEADER} names. Name another one, or leave the header out.",
     )
+    own_servers = any(each.scoring is not None for each in endpoint.deployments.values())
     return [
         Rule(without_keys=endpoint.keys, answer=unauthorized),
-        Rule(elsewhere=True, answer=absent),
-        *(Rule(deployment=name, answer=Forward(deployment=name)) for name in endpoint.deployments),
+        *([] if own_servers else [Rule(elsewhere=True, answer=absent)]),
+        *(
+            rule
+            for name in endpoint.deployments
+            for rule in _to(endpoint, Rule(deployment=name, answer=Forward(deployment=name)), absent, own_servers)
+        ),
         Rule(deployment=ANY, answer=unknown),
-        *_split(endpoint),
+        *(rule for split in _split(endpoint) for rule in _to(endpoint, split, absent, own_servers)),
     ]
+
+
+def _to(endpoint: Endpoint, rule: Rule, absent: Refuse, own_servers: bool) -> list[Rule]:
+    """
+    The rule as it is for the deployment that it leads to.
+
+    A server of the user's own has paths of its own, and one at which it scores; ours has `PATHS`, and what else is
+    asked of it is refused, here when the endpoint has both kinds.
+    """
+    if not isinstance(rule.answer, Forward):
+        return [rule]
+    scoring = endpoint.deployments[rule.answer.deployment].scoring
+    if scoring is not None:
+        return [evolve(rule, scores=True, answer=evolve(rule.answer, path=scoring)), rule]
+    return [evolve(rule, elsewhere=True, answer=absent), rule] if own_servers else [rule]
 
 
 def _split(endpoint: Endpoint) -> list[Rule]:

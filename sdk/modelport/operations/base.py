@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from modelport.arm import faults, ids, lro
 from modelport.arm.messages import Method, Request, Response
 from modelport.entities import Entity, Workspace
-from modelport.errors import HttpResponseError, UnsupportedByBackend, ValidationException
+from modelport.errors import HttpResponseError, ValidationException
 from modelport.operations.poller import LROPoller, follow_operation
 from modelport.schema import faces
 from modelport.schema.faces import Face
@@ -41,6 +41,18 @@ class Service:
     def speaking(self, api_version: str) -> Service:
         """The same service in another api-version where endpoints and deployments are concerned."""
         return Service(self.transport, api_version, show_progress=self.show_progress)
+
+    def docker(self) -> Service:
+        """
+        The service of this machine's Docker, which `local=True` means; this one, when it is that.
+
+        Raises:
+            errors.DockerEngineNotAvailableError: Its engine does not answer.
+        """
+        transport = self.transport.docker()
+        if transport is self.transport:
+            return self
+        return Service(transport, self._api_version, show_progress=self.show_progress)
 
     @property
     def workspace(self) -> ids.WorkspaceId:
@@ -259,18 +271,3 @@ def _shown(said: Any) -> str:
     if isinstance(said, Entity):
         return f"{type(said).__name__} {getattr(said, 'name', None)!r}"
     return f"{type(said).__name__} ({said!r:.80})"
-
-
-def refuse_local(local: bool) -> None:
-    """
-    `local=True` means this machine's Docker, as in Azure.
-
-    Raises:
-        errors.UnsupportedByBackend: It was asked for, and this version has no Docker backend.
-    """
-    if local:
-        raise UnsupportedByBackend(
-            "local=True deploys to this machine's Docker, which this version of Modelport cannot do yet. "
-            "Leave local=True out: MLClient.local(), or MODELPORT_BACKEND=process, deploys to processes here.",
-            target="local",
-        )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelport.arm import ids, versions
-from modelport.entities import AzureMLOnlineInferencingServer, BaseEnvironment, ModelPackage, OnlineDeployment
+from modelport.entities import (
+    AzureMLOnlineInferencingServer,
+    BaseEnvironment,
+    ModelPackage,
+    OnlineDeployment,
+    OnlineEndpoint,
+)
 from modelport.entities.base import changed
-from modelport.errors import UnsupportedByBackend, ValidationException
+from modelport.errors import InvalidVSCodeRequestError, UnsupportedByBackend, ValidationException
+from modelport.operations import local as in_docker
 from modelport.operations import preflight
-from modelport.operations.base import Service, must_be, refuse_local
+from modelport.operations.base import Service, must_be
 from modelport.operations.packages import packaged
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
@@ -27,6 +35,8 @@ class OnlineDeploymentOperations:
 
     def __init__(self, service: Service) -> None:
         self._service = service.speaking(versions.DEPLOYMENTS)
+        self._lock = threading.Lock()
+        self._in_docker: OnlineDeploymentOperations | None = None
 
     def begin_create_or_update(
         self,
@@ -47,10 +57,10 @@ class OnlineDeploymentOperations:
 
         Args:
             deployment: What is wanted, whole.
-            local: This machine's Docker.
-            vscode_debug: Debug it in VS Code; needs Docker.
+            local: In this machine's Docker; it returns when all is done.
+            vscode_debug: Debug it in VS Code; needs `local`.
             skip_script_validation: Do not look into the scoring script before it is sent.
-            local_enable_gpu: Give the container GPUs; needs Docker.
+            local_enable_gpu: Give the containers this machine's GPUs; needs `local`.
             package_model: Bake the model and what it runs in into an environment first.
             with_package: Another name for it.
             if_match: The `etag` of the deployment that this one was made from: nobody else's change is lost.
@@ -65,14 +75,18 @@ class OnlineDeploymentOperations:
             errors.OperationInProgress: Another operation on it has not ended.
         """
         _refuse_strange(keywords)
-        refuse_local(local)
         if continuation_token:
             return self._service.resume(continuation_token, OnlineDeployment)
-        if vscode_debug or local_enable_gpu:
-            asked = "vscode_debug" if vscode_debug else "local_enable_gpu"
-            raise UnsupportedByBackend(f"{asked} needs local=True, and that the Docker backend.", target=asked)
         must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
-        azure = not self._service.backend
+        if vscode_debug and not local:
+            raise InvalidVSCodeRequestError(
+                "vscode_debug needs local=True: VS Code opens a container of this machine.", target="vscode_debug"
+            )
+        if local_enable_gpu and not local:
+            raise ValidationException(
+                "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
+            )
+        azure = not local and not self._service.backend
         packages = package_model or with_package or bool(getattr(deployment, "package_model", False))
         if packages and not azure:
             raise UnsupportedByBackend(
@@ -81,12 +95,13 @@ class OnlineDeploymentOperations:
                 target="package_model",
             )
         preflight.check(deployment, skip_script_validation=skip_script_validation, azure=azure)
+        if local:
+            docker = self._docker()
+            options = {"local_enable_gpu": local_enable_gpu}
+            sent = in_docker.prepared(self._service, docker._service, deployment, options)  # noqa: SLF001
+            return in_docker.done(docker._begin(sent, if_match))  # noqa: SLF001 (itself)
         self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
-        sent = resolved(self._service, deployment)
-        if packages:
-            sent = self._packaged(sent)
-        name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
-        return self._service.begin_put(sent, name, if_match=if_match)
+        return self._begin(deployment, if_match, packages=packages)
 
     def get(self, name: str, endpoint_name: str, *, local: bool | None = False) -> OnlineDeployment:
         """
@@ -95,12 +110,15 @@ class OnlineDeploymentOperations:
         Raises:
             errors.ResourceNotFoundError: There is none.
         """
-        refuse_local(bool(local))
+        if local:
+            with in_docker.found():
+                return self._docker().get(name, endpoint_name)
         return self._service.get(OnlineDeployment, f"onlineEndpoints/{endpoint_name}/deployments/{name}")
 
     def list(self, endpoint_name: str, *, local: bool = False) -> Iterator[OnlineDeployment]:
-        """The deployments of an endpoint, oldest first."""
-        refuse_local(local)
+        """The deployments of an endpoint, oldest first; with `local`, all of this machine's Docker, as Azure has it."""
+        if local:
+            return self._docker()._all()  # noqa: SLF001 (itself)
         return self._service.list(OnlineDeployment, f"onlineEndpoints/{endpoint_name}/deployments")
 
     def begin_delete(
@@ -112,15 +130,16 @@ class OnlineDeploymentOperations:
         Args:
             name: Which.
             endpoint_name: Its endpoint.
-            local: This machine's Docker.
+            local: In this machine's Docker; it returns when all is done.
             continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
 
         Raises:
             errors.ResourceExistsError: It has live or mirrored traffic.
         """
-        refuse_local(bool(local))
         if continuation_token:
             return self._service.resume(continuation_token)
+        if local:
+            return in_docker.done(self._docker().begin_delete(name, endpoint_name))
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}"
         title = f"Deployment '{name}' of '{endpoint_name}'"
         return self._service.begin("DELETE", place, title)
@@ -136,12 +155,14 @@ class OnlineDeploymentOperations:
             endpoint_name: Its endpoint.
             lines: How many.
             container_type: `inference-server`, or `storage-initializer` for what came before it.
-            local: This machine's Docker.
+            local: In this machine's Docker; it returns when all is done.
 
         Raises:
             errors.ValidationException: Another container type, or fewer than one line.
         """
-        refuse_local(local)
+        if local:
+            with in_docker.found():
+                return self._docker().get_logs(name, endpoint_name, lines)
         if isinstance(lines, bool) or not isinstance(lines, int) or lines < 1:
             raise ValidationException(f"lines must be a whole number of at least 1, not {lines!r}.", target="lines")
         if container_type and container_type not in _CONTAINERS:
@@ -155,6 +176,27 @@ class OnlineDeploymentOperations:
             body["containerType"] = _CONTAINERS[container_type]
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}/getLogs"
         return str(self._service.ask("POST", place, body=body).body["content"])
+
+    def _begin(
+        self, deployment: OnlineDeployment, if_match: str | None, *, packages: bool = False
+    ) -> LROPoller[OnlineDeployment]:
+        sent = resolved(self._service, deployment)
+        if packages:
+            sent = self._packaged(sent)
+        name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
+        return self._service.begin_put(sent, name, if_match=if_match)
+
+    def _docker(self) -> OnlineDeploymentOperations:
+        """These operations in this machine's Docker."""
+        with self._lock:
+            if self._in_docker is None:
+                docker = self._service.docker()
+                self._in_docker = self if docker is self._service else OnlineDeploymentOperations(docker)
+            return self._in_docker
+
+    def _all(self) -> Iterator[OnlineDeployment]:
+        for endpoint in self._service.list(OnlineEndpoint, "onlineEndpoints"):
+            yield from self.list(endpoint.name)
 
     def _packaged(self, deployment: OnlineDeployment) -> OnlineDeployment:
         """

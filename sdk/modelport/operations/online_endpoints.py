@@ -24,8 +24,9 @@ from modelport.errors import (
     ServiceRequestTimeoutError,
     ValidationException,
 )
+from modelport.operations import local as in_docker
 from modelport.operations import scoring
-from modelport.operations.base import Service, must_be, refuse_local
+from modelport.operations.base import Service, must_be
 from modelport.operations.doors import Door, Doors
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved_endpoint
@@ -47,10 +48,12 @@ class OnlineEndpointOperations:
         self._scorer: Scorer | None = None
         self._doors = Doors(self._door, self._deployments)
         self._lock = threading.Lock()
+        self._in_docker: OnlineEndpointOperations | None = None
 
     def list(self, *, local: bool = False) -> Iterator[OnlineEndpoint]:
-        """All endpoints of the workspace, oldest first."""
-        refuse_local(local)
+        """All endpoints of the workspace, oldest first; with `local`, of this machine's Docker."""
+        if local:
+            return self._docker().list()
         return self._service.list(OnlineEndpoint, "onlineEndpoints")
 
     def get(self, name: str, *, local: bool = False) -> OnlineEndpoint:
@@ -60,7 +63,9 @@ class OnlineEndpointOperations:
         Raises:
             errors.ResourceNotFoundError: There is none.
         """
-        refuse_local(local)
+        if local:
+            with in_docker.found():
+                return self._docker().get(name)
         endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name}")
         names = self._deployments(name)
         return changed(endpoint, traffic={**dict.fromkeys(names, 0), **(endpoint.traffic or {})})
@@ -91,7 +96,7 @@ class OnlineEndpointOperations:
 
         Args:
             endpoint: What is wanted, whole.
-            local: This machine's Docker.
+            local: In this machine's Docker; it returns when all is done.
             if_match: The `etag` of the endpoint that this one was made from: nobody else's change is lost.
             continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
 
@@ -99,7 +104,8 @@ class OnlineEndpointOperations:
             errors.ValidationException: It is not valid; nothing was sent.
             errors.OperationInProgress: Another operation on it has not ended.
         """
-        refuse_local(local)
+        if local:
+            return in_docker.done(self._docker().begin_create_or_update(endpoint, if_match=if_match))
         if continuation_token:
             return self._service.resume(continuation_token, OnlineEndpoint)
         must_be(OnlineEndpoint, endpoint, "online_endpoints.begin_create_or_update()")
@@ -115,17 +121,18 @@ class OnlineEndpointOperations:
 
         Args:
             name: Which.
-            local: This machine's Docker.
+            local: In this machine's Docker; it returns when all is done.
             continuation_token: Of a poller: nothing is sent, the operation that it followed is followed.
 
         Raises:
             errors.ValidationException: No name was given, which Azure's signature allows.
         """
-        refuse_local(local)
         if continuation_token:
             return self._service.resume(continuation_token)
         if not name:
             raise ValidationException("begin_delete() deletes no endpoint without its name: give one.", target="name")
+        if local:
+            return in_docker.done(self._docker().begin_delete(name))
         self._doors.forget(name.lower())
         return self._service.begin("DELETE", f"onlineEndpoints/{name}", f"Endpoint '{name}'")
 
@@ -216,7 +223,7 @@ class OnlineEndpointOperations:
             input_data: The body itself: bytes or text as they are, an open binary file or an iterator of bytes piece
                 by piece, a data frame or anything that JSON can say. With `files`, the form's other fields.
             params_override: Taken for Azure's sake; it has no meaning for online endpoints.
-            local: This machine's Docker.
+            local: To an endpoint in this machine's Docker. Without traffic rules, its only deployment answers.
             headers: Sent with this request only.
             content_type: Of the body. By default what the file's name says, `application/octet-stream` for bytes and
                 pieces, else `application/json`.
@@ -236,7 +243,16 @@ class OnlineEndpointOperations:
             errors.ServiceRequestError: No answer came.
         """
         del params_override
-        refuse_local(local)
+        if local:
+            with in_docker.found():
+                how: dict[str, Any] = {
+                    "request_file": request_file,
+                    "input_data": input_data,
+                    "headers": headers,
+                    "timeout": timeout,
+                }
+                how |= {"content_type": content_type, "files": files}
+                return self._docker()._invoke_local(endpoint_name, deployment_name, stream, how)  # noqa: SLF001
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             raise ValidationException(f"timeout is {timeout!r}: give it seconds, more than 0.", target="timeout")
         body = scoring.body(request_file, input_data, content_type, files)
@@ -248,6 +264,27 @@ class OnlineEndpointOperations:
         if isinstance(answer, Opened):
             return scoring.streamed(answer, endpoint_name, deployment_name)
         return scoring.result(answer, endpoint_name, deployment_name)
+
+    def _docker(self) -> OnlineEndpointOperations:
+        """These operations in this machine's Docker."""
+        with self._lock:
+            if self._in_docker is None:
+                docker = self._service.docker()
+                self._in_docker = self if docker is self._service else OnlineEndpointOperations(docker)
+            return self._in_docker
+
+    def _invoke_local(
+        self, name: str, deployment: str | None, stream: bool, how: Mapping[str, Any]
+    ) -> scoring.Result | scoring.Stream:
+        """As `invoke`; without traffic rules, the only deployment answers, as Azure's local endpoints do."""
+        if not deployment:
+            endpoint = self._service.get(OnlineEndpoint, f"onlineEndpoints/{name.lower()}")
+            if not any((endpoint.traffic or {}).values()):
+                deployment = in_docker.only_deployment(self._service, endpoint)
+                if deployment is None:
+                    return scoring.told(in_docker.NO_DEPLOYMENTS)
+        asked: scoring.Result | scoring.Stream = self.invoke(name, deployment_name=deployment, stream=stream, **how)  # type: ignore[call-overload]
+        return asked
 
     def _call(
         self,

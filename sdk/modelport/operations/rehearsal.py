@@ -55,6 +55,10 @@ class Rehearsal:
         """The other transport's."""
         return self._transport.registry(name)
 
+    def docker(self) -> Transport:
+        """The other transport's."""
+        return self._transport.docker()
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -231,6 +231,15 @@ def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
     """
     if answer.status >= 300:  # a redirect would send the body and the key elsewhere
         raise refusal(answer, endpoint, deployment)
+    return _result(answer)
+
+
+def told(text: str) -> Result:
+    """What is returned in an answer's stead, where Azure's client returns a text too."""
+    return _result(Answer(404, text.encode(), {}, "utf-8", 0.0))
+
+
+def _result(answer: Answer) -> Result:
     made = Result(answer.content.decode(answer.encoding, errors="replace"))
     made.status_code, made.headers, made.content = answer.status, answer.headers, answer.content
     made.deployment, made.request_id = answer.headers.get(DEPLOYMENT), _request_id(answer.headers)

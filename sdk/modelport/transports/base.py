@@ -42,6 +42,15 @@ class Transport(Protocol):
             errors.ResourceNotFoundError: There is none of this name.
         """
 
+    def docker(self) -> Transport:
+        """
+        What carries requests to this machine's Docker, where `local=True` deploys to.
+
+        Raises:
+            errors.DockerEngineNotAvailableError: Its engine does not answer.
+            errors.UnsupportedByBackend: It is asked of a registry.
+        """
+
     def close(self) -> None:
         """Let go of what the transport holds."""
 

@@ -24,8 +24,10 @@ def local(home: Path | None, backend: str) -> RestTransport:
 
     Raises:
         errors.LocalServerError: It could not be started.
+        errors.DockerEngineNotAvailableError: It would need Docker's engine, which does not answer.
     """
-    return _Background(launch.find_or_start((home or launch.home_folder()).expanduser().resolve(), backend))
+    folder = (home or launch.home_folder(backend)).expanduser().resolve()
+    return _Background(launch.find_or_start(folder, backend))
 
 
 def server(url: str, token: str, options: Options | None = None) -> RestTransport:
@@ -37,7 +39,7 @@ def server(url: str, token: str, options: Options | None = None) -> RestTranspor
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValidationException(f"'{url}' is not an http or https URL.", target="url")
-    return RestTransport(url, LOCAL_WORKSPACE, Fixed(lambda: token), options or Options())
+    return _Server(url, LOCAL_WORKSPACE, Fixed(lambda: token), options or Options())
 
 
 def azure(
@@ -79,12 +81,22 @@ def azure_registry(
         raise
 
 
+class _Server(RestTransport):
+    """To a Modelport server."""
+
+    def _to_docker(self) -> RestTransport:
+        return local(None, "docker")
+
+
 class _Azure(RestTransport):
     """To a workspace in Azure, or to a registry, whose address a service of Azure's knows."""
 
     def __init__(self, cloud: Cloud, workspace: WorkspaceId, signer: Signer, options: Options) -> None:
         super().__init__(cloud.base_url, workspace, signer, options, also=(cloud.resource_manager,))
         self._cloud = cloud
+
+    def _to_docker(self) -> RestTransport:
+        return local(None, "docker")
 
     def registry(self, name: str) -> RestTransport:
         """
@@ -115,7 +127,10 @@ class _Background(RestTransport):
 
     def __init__(self, server: launch.Server) -> None:
         super().__init__(server.url, LOCAL_WORKSPACE, Fixed(lambda: server.token), Options())
-        self._home = server.home
+        self._home, self._backend = server.home, server.backend
+
+    def _to_docker(self) -> RestTransport:
+        return self if self._backend == "docker" else local(self._home / "docker", "docker")
 
     def _send(self, request: Request) -> Response:
         try:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,26 @@ class Server:
     pid: int
     version: str
     home: Path
+    backend: str = "process"
 
 
-def home_folder() -> Path:
-    """The workspace's folder: `MODELPORT_HOME`, else `~/.modelport`."""
-    return Path(os.environ.get("MODELPORT_HOME") or Path.home() / ".modelport").expanduser()
+def home_folder(backend: str = "process") -> Path:
+    """The workspace's folder: `MODELPORT_HOME`, else `~/.modelport`; that of another backend is in there."""
+    home = Path(os.environ.get("MODELPORT_HOME") or Path.home() / ".modelport").expanduser()
+    return home if backend == "process" else home / backend
+
+
+def homes() -> list[Path]:
+    """The workspaces of this user that there are, by their folders."""
+    return [each for each in (home_folder(), home_folder("docker")) if each.is_dir()]
+
+
+def backend_of(home: Path) -> str:
+    """What runs the replicas of the workspace in a folder, as it was when that was made."""
+    try:
+        return (home / "backend").read_text().strip() or "process"
+    except OSError:
+        return "process"
 
 
 def find(home: Path) -> Server | None:
@@ -56,20 +72,32 @@ def find(home: Path) -> Server | None:
         token = (home / "token").read_text()
         with pooled_session() as session:
             about = session.get(said["url"], timeout=5).json()
-        found = Server(said["url"], token, int(about["pid"]), str(about["modelport"]), home)
+        backend = str(about.get("backend", "process"))
+        found = Server(said["url"], token, int(about["pid"]), str(about["modelport"]), home, backend)
         return found if about["home"] == str(home.resolve()) else None
     except (OSError, ValueError, KeyError, TypeError, requests.RequestException):
         return None  # none, or another program has its port now
 
 
-def find_or_start(home: Path, backend: str = "process") -> Server:
+def find_or_start(home: Path, backend: str | None = None) -> Server:
     """
     The server of a workspace, started when none answers; an older one is replaced.
 
+    Args:
+        home: The workspace's folder.
+        backend: What runs its replicas; None is what has run them before, at first processes.
+
     Raises:
-        errors.LocalServerError: It could not be started, or a newer version runs.
+        errors.LocalServerError: It could not be started, a newer version runs, or it has another backend.
+        errors.DockerEngineNotAvailableError: It would need Docker's engine, which does not answer.
     """
+    backend = backend or backend_of(home)
     server = find(home)
+    if server and server.backend != backend:
+        raise LocalServerError(
+            f"The workspace in '{home}' has the backend '{server.backend}', not '{backend}'. Use that, or name another "
+            "folder: MODELPORT_HOME, or home=…"
+        )
     if server and server.version == __version__:
         return server
     with _alone(home):
@@ -109,6 +137,8 @@ def _start(home: Path, backend: str) -> Server:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise LocalServerError(f"MLClient.local() needs {', '.join(missing)}: pip install 'modelport[local]'")
+    if backend == "docker":
+        import_module("modelport.engine").connect().close()  # an engine that is away is told here, not in a log
     log = home / "logs" / "server.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     position = log.stat().st_size if log.exists() else 0

@@ -8,6 +8,7 @@ here works over a wire.
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -36,6 +37,9 @@ class LocalTransport:
             errors.LocalServerError: It cannot be opened.
         """
         self.workspace, self.options = ids.LOCAL_WORKSPACE, Options()
+        self._folder, self._environments = folder, environments
+        self._docker: LocalTransport | None = None
+        self._making = threading.Lock()
         self.opened = LocalWorkspace(folder, backend=backend, environments=environments)
 
     def send(self, request: Request) -> Response:
@@ -55,9 +59,24 @@ class LocalTransport:
         """None: a workspace on this machine shares with nobody."""
         raise no_registry(name)
 
+    def docker(self) -> LocalTransport:
+        """The workspace itself, when its replicas are containers; otherwise one in its folder, in this process too."""
+        with self._making:
+            if self.opened.backend == "docker":
+                return self
+            if self._docker is None:
+                self._docker = LocalTransport(
+                    self._folder / "docker", backend="docker", environments=self._environments
+                )
+            return self._docker
+
     def close(self, *, stop: bool = True) -> None:
         """End the workspace's processes; `stop=False` leaves them running, as a server that dies does."""
-        self.opened.close(stop=stop)
+        try:
+            if self._docker is not None:
+                self._docker.close(stop=stop)
+        finally:
+            self.opened.close(stop=stop)
 
 
 def _content(said: bytes | Path | Part | None) -> bytes | Path | None:

@@ -13,6 +13,7 @@ import logging
 import random
 import re
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,13 @@ from modelport import __version__
 from modelport.arm import ids, lro, versions
 from modelport.arm.ids import WorkspaceId
 from modelport.arm.messages import Request, Response
-from modelport.errors import HttpResponseError, ServiceRequestError, ServiceRequestTimeoutError, ValidationException
+from modelport.errors import (
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    UnsupportedByBackend,
+    ValidationException,
+)
 from modelport.transports.base import Transport, no_registry
 from modelport.transports.options import Options
 from modelport.transports.tokens import HERE, Signer
@@ -84,6 +91,8 @@ class RestTransport:
         self.workspace, self.options = workspace, options or Options()
         self._base_url, self._signer, self._also = base_url.rstrip("/"), signer, also
         self._session, self._closed = pooled_session(self.options), False
+        self._docker: RestTransport | None = None
+        self._finding = threading.Lock()
 
     def send(self, request: Request) -> Response:
         """
@@ -121,6 +130,15 @@ class RestTransport:
         """None: a Modelport server has no registries."""
         raise no_registry(name)
 
+    def docker(self) -> Transport:
+        """This machine's own, found or started when it is first asked for; it is closed with this one."""
+        with self._finding:
+            self._docker = self._docker or self._to_docker()
+            return self._docker
+
+    def _to_docker(self) -> RestTransport:
+        raise UnsupportedByBackend("local=True deploys to this machine's Docker: a client of a workspace can do that.")
+
     def beside(self, base_url: str, workspace: WorkspaceId) -> RestTransport:
         """Another service that takes this one's tokens; connections are shared, and closed with this one's."""
         other = copy(self)
@@ -132,6 +150,8 @@ class RestTransport:
         """Close the connections; what is polled is given up."""
         self._closed = True
         self._session.close()
+        if self._docker is not None and self._docker is not self:
+            self._docker.close()
 
     def _send(self, request: Request) -> Response:
         target = self._addressed(request)
