@@ -93,7 +93,9 @@ def gateway(open_gateway):
 def endpoint():
     """Makes the endpoint `tides` from its deployments: `endpoint(blue=[replica], traffic={"blue": 100})`."""
 
-    def make(*, name="tides", keys=("key-1", "key-2"), traffic=None, mirror=None, timeout=5.0, **deployments):
+    def make(
+        *, name="tides", keys=("key-1", "key-2"), traffic=None, mirror=None, timeout=5.0, scoring=None, **deployments
+    ):
         timeouts = timeout if isinstance(timeout, dict) else dict.fromkeys(deployments, timeout)
         return Endpoint(
             name=name,
@@ -102,7 +104,9 @@ def endpoint():
             mirror=mirror or {},
             deployments={
                 deployment: Deployment(
-                    addresses=tuple(getattr(one, "address", one) for one in replicas), timeout=timeouts[deployment]
+                    addresses=tuple(getattr(one, "address", one) for one in replicas),
+                    timeout=timeouts[deployment],
+                    scoring=(scoring or {}).get(deployment),
                 )
                 for deployment, replicas in deployments.items()
             },

@@ -229,3 +229,20 @@ def test_keys_may_be_long(gateway, endpoint, replica, call):
     gateway.apply([endpoint(keys=keys, traffic={"blue": 100}, blue=[replica("blue")])])
     uri = gateway.scoring_uri("tides")
     assert [call(uri, key=key).status for key in keys] == [200, 200]
+
+
+def test_a_server_of_ones_own_is_reached_at_all_its_paths_and_a_script_at_its_few(gateway, endpoint, replica, call):
+    blue, own = replica("blue"), replica("own")
+    scoring = {"own": "/v1/models/tide:predict"}
+    gateway.apply([endpoint(blue=[blue], own=[own], scoring=scoring, traffic={"blue": 100})])
+    uri = gateway.scoring_uri("tides")
+    base = uri.removesuffix("/score")
+    assert call(f"{uri}?a=1", azureml_model_deployment="own").status == 200
+    assert call(f"{base}/v2/health/ready", method="GET", azureml_model_deployment="own").status == 200
+    assert [each["path"] for each in own.calls] == ["/v1/models/tide:predict?a=1", "/v2/health/ready"]
+    assert call(f"{base}/v2/health/ready", method="GET").status == 404
+    assert call(uri).status == 200
+    assert [each["path"] for each in blue.calls] == ["/score"]
+    gateway.apply([endpoint(blue=[blue], own=[own], scoring=scoring, traffic={"own": 100}, mirror={"blue": 100})])
+    assert call(uri).body == b"own:hello"
+    assert call(f"{base}/anything/else").body == b"own:hello"

@@ -55,3 +55,24 @@ def test_only_requests_that_name_nobody_are_mirrored():
 def test_the_last_rule_holds_for_every_request():
     last = rules(tides(traffic={"blue": 50, "green": 50}))[-1]
     assert (last.without_keys, last.elsewhere, last.deployment, last.below) == (None, None, None, None)
+
+
+OWN = Deployment(addresses=("10.0.0.2:8501",), timeout=5, scoring="/v1/models/tide:predict")
+
+
+def test_a_server_of_ones_own_scores_at_its_own_path_and_is_reached_at_all_others():
+    named = [rule for rule in rules(tides(deployments={"blue": OWN})) if rule.deployment == "blue"]
+    assert [(rule.scores, rule.answer.path) for rule in named] == [(True, "/v1/models/tide:predict"), (None, None)]
+    assert not any(rule.elsewhere for rule in rules(tides(deployments={"blue": OWN})))
+
+
+def test_beside_one_scripts_still_serve_their_own_paths_only():
+    found = rules(tides(deployments={"blue": READY, "own": OWN}, traffic={"blue": 50, "own": 50}))
+    blue = [(rule.elsewhere, type(rule.answer)) for rule in found if rule.deployment == "blue"]
+    assert blue == [(True, Refuse), (None, Forward)]
+    split = [(rule.below, rule.elsewhere, rule.scores) for rule in found if rule.deployment is None][1:]
+    assert split == [(0.5, True, None), (0.5, None, None), (None, None, True), (None, None, None)]
+
+
+def test_where_all_are_scripts_other_paths_are_refused_once():
+    assert [rule.elsewhere for rule in rules(tides(traffic={"blue": 100}))].count(True) == 1
