@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from modelport.client import MLClient
-from modelport.errors import UnsupportedByBackend, ValidationException
+from modelport.errors import ValidationException
 from modelport.transports import clouds
 
 NAMES = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
@@ -207,7 +207,7 @@ def test_a_script_is_sent_to_a_server_by_its_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("said", "kind", "told"),
     [
-        ("docker", UnsupportedByBackend, "MODELPORT_BACKEND=docker.*runs processes only"),
+        ("podman", ValidationException, "MODELPORT_BACKEND is 'podman': it can be process, docker, azure"),
         ("proces", ValidationException, "it can be process, docker, azure or the URL"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,8 @@ HOME = "modelport.home"
 """Label of the same: the folder of this machine without which nobody needs it."""
 KIND = "modelport.kind"
 """Label that says what it is: `replica`, `network`, `image`, `cache` or `build`."""
+
+_PATIENCE = 10.0
 
 _LOCAL = ("unix://", "npipe://")
 
@@ -58,8 +61,33 @@ def connect(*, timeout: float = 60.0) -> docker.DockerClient:
             f"Docker's engine at '{where}' is on another machine, which sees neither the code nor the models of this "
             "one. Use an engine of this machine: unset DOCKER_HOST, or `docker context use default`."
         )
+    must_listen(where)
     with told(f"Docker's engine at '{where}'"):
         return docker.DockerClient(base_url=where, timeout=timeout, version="auto", max_pool_size=64)
+
+
+def must_listen(where: str) -> None:
+    """
+    See that somebody listens at an engine's socket; docker-py, which would see too, forgets to close its own then.
+
+    Raises:
+        errors.DockerEngineNotAvailableError: Nobody does, or this user may not come in.
+    """
+    if not where.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX) as trial:
+        trial.settimeout(_PATIENCE)
+        try:
+            trial.connect(where.removeprefix("unix://"))
+        except OSError as error:
+            raise _away(isinstance(error, PermissionError)) from error
+
+
+def _away(forbidden: bool) -> errors.DockerEngineNotAvailableError:
+    why = "you may not use it: add yourself to the group 'docker'" if forbidden else "start it"
+    return errors.DockerEngineNotAvailableError(
+        f"Docker's engine does not answer at '{address()}': {why}, or deploy to processes: MLClient.local()."
+    )
 
 
 @contextmanager
@@ -83,10 +111,7 @@ def meant(error: Exception, doing: str) -> errors.ModelportError:
     """What an error of docker-py means, as one of ours."""
     said = words(error)
     if is_away(error):
-        why = "you may not use it: add yourself to the group 'docker'" if "Permission denied" in said else "start it"
-        return errors.DockerEngineNotAvailableError(
-            f"Docker's engine does not answer at '{address()}': {why}, or deploy to processes: MLClient.local()."
-        )
+        return _away("Permission denied" in said)
     if "no space left on device" in said:
         message = f"{doing}: the disk that Docker uses is full. Make room, with `modelport prune` for what is ours."
         return errors.ImageBuildFailure(message)

@@ -266,9 +266,9 @@ def test_an_endpoint_that_is_not_there(live, sources):
         live.online_deployments.begin_create_or_update(sources.deployment(endpoint="nobody"))
 
 
-@pytest.mark.parametrize("said", [{"local": True}, {"vscode_debug": True}, {"local_enable_gpu": True}])
-def test_what_needs_docker_says_so(refused, sources, said):
-    assert "Docker" in str(refused(sources.deployment(), **said))
+@pytest.mark.parametrize("said", ["vscode_debug", "local_enable_gpu"])
+def test_what_needs_a_container_of_this_machine_says_so(refused, sources, said):
+    assert f"{said} needs local=True" in str(refused(sources.deployment(), **{said: True}))
 
 
 def test_what_is_no_entity(live):

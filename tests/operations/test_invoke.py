@@ -24,7 +24,6 @@ from modelport.errors import (
     ScoringError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
-    UnsupportedByBackend,
     ValidationException,
 )
 from modelport.operations import scoring
@@ -639,11 +638,6 @@ def test_a_token_is_renewed_when_it_is_due_and_no_sooner():
 def test_what_cannot_be_sent_is_refused_before(call, said, message):
     with pytest.raises(ValidationException, match=message):
         call(**said)
-
-
-def test_local_means_docker_and_says_so(call):
-    with pytest.raises(UnsupportedByBackend, match="Docker"):
-        call(input_data=1, local=True)
 
 
 def test_nobody_is_not_found(live):

@@ -13,7 +13,12 @@ from modelport.entities import (
     ManagedOnlineEndpoint,
     Model,
 )
-from modelport.errors import ResourceNotFoundError, UnsupportedByBackend, ValidationException
+from modelport.errors import (
+    DockerEngineNotAvailableError,
+    ResourceNotFoundError,
+    UnsupportedByBackend,
+    ValidationException,
+)
 from modelport.operations.online_deployments import OnlineDeploymentOperations
 from modelport.operations.online_endpoints import OnlineEndpointOperations
 
@@ -242,13 +247,23 @@ def test_what_is_not_there_is_not_found(client):
         client.online_endpoints.invoke("absent", input_data=1)
 
 
-@pytest.mark.parametrize("asked", ["vscode_debug", "local_enable_gpu"])
-def test_what_needs_this_machines_docker_says_so(client, asked):
-    with pytest.raises(UnsupportedByBackend, match=f"{asked} needs local=True"):
-        client.online_deployments.begin_create_or_update(None, **{asked: True})
-    for call in (client.online_endpoints.list, lambda local: client.online_endpoints.get("tides", local=local)):
-        with pytest.raises(UnsupportedByBackend, match="this machine's Docker"):
-            call(local=True)
+def test_local_operations_ask_this_machines_docker(client, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
+    monkeypatch.setenv("MODELPORT_HOME", str(tmp_path / "home"))
+    endpoints, deployments = client.online_endpoints, client.online_deployments
+    for call in (
+        lambda: endpoints.list(local=True),
+        lambda: endpoints.get("tides", local=True),
+        lambda: endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides"), local=True),
+        lambda: endpoints.begin_delete("tides", local=True),
+        lambda: endpoints.invoke("tides", input_data=1, local=True),
+        lambda: deployments.list("tides", local=True),
+        lambda: deployments.get("blue", "tides", local=True),
+        lambda: deployments.begin_delete("blue", "tides", local=True),
+        lambda: deployments.get_logs("blue", "tides", 5, local=True),
+    ):
+        with pytest.raises(DockerEngineNotAvailableError, match=r"does not answer at 'unix://.*nowhere.sock'"):
+            call()
 
 
 @pytest.mark.parametrize("name", ["..", ".", "../..", "a?b", "a#b", "%2e%2e", "a\\..", "tides/.."])

@@ -17,7 +17,13 @@ import modelport
 from modelport.cli.server import left_running
 from modelport.client import MLClient
 from modelport.entities import ManagedOnlineEndpoint, Model
-from modelport.errors import ClientAuthenticationError, LocalServerError, ServiceRequestError, UnsupportedByBackend
+from modelport.errors import (
+    ClientAuthenticationError,
+    DockerEngineNotAvailableError,
+    LocalServerError,
+    ServiceRequestError,
+    ValidationException,
+)
 from modelport.operations.doors import Door
 from modelport.transports import launch
 
@@ -178,10 +184,32 @@ def test_a_home_that_is_a_file_is_told(home):
         MLClient.local(home=home)
 
 
-def test_a_backend_that_is_not_there_yet_is_told(home):
-    with pytest.raises(UnsupportedByBackend, match="processes only"):
-        MLClient.local(backend="docker", home=home)
+def test_a_backend_that_is_not_there_is_told(home):
+    with pytest.raises(ValidationException, match="no backend 'podman' here: use process or docker"):
+        MLClient.local(backend="podman", home=home)
     assert not home.exists()
+
+
+def test_an_engine_that_is_away_is_told_before_a_server_is_started(home, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{home}/nowhere.sock")
+    with pytest.raises(DockerEngineNotAvailableError, match="Docker's engine does not answer"):
+        MLClient.local(backend="docker", home=home)
+    assert launch.find(home) is None
+
+
+def test_a_workspace_keeps_its_backend(home):
+    MLClient.local(home=home)
+    for _ in range(2):  # while its server is up, and when it is not
+        with pytest.raises(LocalServerError, match="has the backend 'process', not 'docker'"):
+            launch.find_or_start(home, "docker")
+        launch.stop(launch.find_or_start(home), replicas=True)
+    assert launch.backend_of(home) == "process"
+
+
+def test_dockers_workspace_is_in_the_folder_of_the_other(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELPORT_HOME", str(tmp_path))
+    assert launch.home_folder() == tmp_path
+    assert launch.home_folder("docker") == tmp_path / "docker"
 
 
 def test_files_come_whole_through_the_socket(home, sources, tmp_path):

@@ -172,6 +172,7 @@ class DockerBackend(WatchedBackend):
         wanted = {"type": "container", "event": ["die", "destroy"], "label": f"{engine.WORKSPACE}={self._workspace}"}
         heard = False
         try:
+            engine.must_listen(engine.address())
             self._events = self._client.api.events(decode=True, filters=wanted)
             self._look()
             heard = True
