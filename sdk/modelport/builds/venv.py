@@ -33,10 +33,9 @@ from modelport.builds.base import Built, Wanted
 from modelport.builds.conda import Requirements
 from modelport.builds.diagnosis import failure, fault, masked
 from modelport.builds.locks import locked
-from modelport.builds.scoring import ScoringPackage
+from modelport.builds.scoring import ScoringPackage, minor_version
 
 _FORMAT = 1  # of what a builder makes from the same input: a change makes every key another one
-_TRIED = range(9, 14)  # minor versions of Python 3 that scoring runs on
 _MARKER = "modelport.json"
 
 # What would make uv, or the Python that it starts, look into the user's own environment.
@@ -137,7 +136,7 @@ class VenvBuilder:
 
     def _recipe(self, wanted: Wanted) -> _Recipe:
         requirements = Requirements() if wanted.conda is None else conda_files.read(wanted.conda)
-        minor, untried = _minor(requirements.python)
+        minor, untried = minor_version(requirements.python)
         python = ",".join(sorted({*conda_files.python_specifiers(requirements.python), f"==3.{minor}.*"}))
         ingredients = {
             "format": _FORMAT,
@@ -275,29 +274,6 @@ class VenvBuilder:
 
     def _log(self, key: str) -> Path:
         return self._cache / f"{key}.log"
-
-
-def _minor(constraint: str | None) -> tuple[int, tuple[str, ...]]:
-    """
-    The minor version of Python 3 to build with, and what to say about it.
-
-    The running one where it will do: models are pickled by it. Otherwise the newest that will.
-    """
-    running = sys.version_info.minor
-    if constraint is None and running not in _TRIED:
-        return running, (f"Python 3.{running} was not tried with the scoring server ({_span()} were).",)
-    fitting = [minor for minor in _TRIED if any(conda_files.admits(constraint, (3, minor, p)) for p in range(100))]
-    if not fitting:
-        raise errors.ValidationException(
-            f"python={constraint} of the conda file cannot serve: the scoring server runs on Python {_span()}."
-            " Ask for one of these.",
-            target="conda_file.dependencies",
-        )
-    return (running if running in fitting else fitting[-1]), ()
-
-
-def _span() -> str:
-    return f"3.{_TRIED[0]} to 3.{_TRIED[-1]}"
 
 
 def _interpreter_path(minor: int) -> str:
