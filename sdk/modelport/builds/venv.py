@@ -27,7 +27,6 @@ from pathlib import Path
 from attrs import frozen
 from uv import find_uv_bin
 
-from modelport import errors
 from modelport.builds import conda as conda_files
 from modelport.builds.base import Built, Wanted
 from modelport.builds.conda import Requirements
