@@ -24,9 +24,12 @@ DOORS = {
     "click": ("modelport/cli/",),
     "docker": (
         "modelport/builds/contexts.py",
+        "modelport/builds/environments.py",
         "modelport/builds/image.py",
         "modelport/builds/interpreters.py",
         "modelport/builds/layers.py",
+        "modelport/builds/shelves.py",
+        "modelport/builds/streams.py",
         "modelport/engine.py",
     ),
     "envoy": ("modelport/gateway/runner.py",),

@@ -13,19 +13,21 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import frozen
+from docker import DockerClient
 from docker.errors import APIError
-from docker.types import CancellableStream
 from docker.utils.build import exclude_paths
 
 from modelport import engine, errors
+from modelport.builds import streams
 from modelport.builds.diagnosis import failure, masked
+from modelport.builds.streams import Closers
 
 _STEP = re.compile(r"Step (\d+)/\d+ : (.*)")
 _PARSE_FAULT = re.compile(r"dockerfile parse error (?:on )?line (\d+): (.*)", re.IGNORECASE)
@@ -125,7 +127,7 @@ def built_classic(
     name: str,
     labels: Mapping[str, str],
     tell: Callable[[str], None],
-    closers: set[Callable[[], None]],
+    closers: Closers,
     *,
     pull: bool,
 ) -> str:
@@ -136,42 +138,41 @@ def built_classic(
         errors.ImageBuildFailure: It cannot be built.
         errors.ModelportError: The engine's, see `engine.told`.
     """
-    client, answers = engine.connect(), []
-    # docker-py gives a generator, and nothing by which to hang up: the engine ends a build whose caller has gone.
-    client.api.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
     lines: list[str] = []
     step, image = 0, ""
+
+    def ask(client: DockerClient) -> Iterator[dict[str, Any]]:
+        answer: Iterator[dict[str, Any]] = client.api.build(
+            path=str(context.folder),
+            dockerfile=context.dockerfile,
+            tag=name,
+            labels=dict(labels),
+            pull=pull,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=None,
+            use_config_proxy=True,
+        )
+        return answer
+
     try:
-        with engine.told("The image"):
-            try:
-                stream = client.api.build(
-                    path=str(context.folder),
-                    dockerfile=context.dockerfile,
-                    tag=name,
-                    labels=dict(labels),
-                    pull=pull,
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
-                    timeout=None,
-                    use_config_proxy=True,
-                )
-                with _hung_up(CancellableStream(stream, answers[-1]), closers) as messages:
-                    for message in messages:
-                        if "error" in message:
-                            raise failure(context.fault(step, masked(message["error"])), lines, what="Image")
-                        image = message.get("aux", {}).get("ID", image)
-                        for line in filter(None, message.get("stream", message.get("status", "")).splitlines()):
-                            started = _STEP.match(line)
-                            step = int(started[1]) if started else step
-                            lines.append(masked(line))
-                            tell(lines[-1])
-            except APIError as error:
-                if error.status_code != HTTPStatus.BAD_REQUEST:
-                    raise
-                raise failure(context.fault(0, engine.words(error)), lines, what="Image") from error
-    finally:
-        client.close()
+        with engine.told("The image"), streams.messages(ask, closers) as messages:
+            for message in messages:
+                if "error" in message:
+                    raise failure(context.fault(step, masked(message["error"])), lines, what="Image")
+                image = message.get("aux", {}).get("ID", image)
+                for line in filter(None, message.get("stream", message.get("status", "")).splitlines()):
+                    started = _STEP.match(line)
+                    step = int(started[1]) if started else step
+                    lines.append(masked(line))
+                    tell(lines[-1])
+    except errors.DeploymentFailed as error:
+        # What the engine refuses before the first step: the Dockerfile itself.
+        refused = error.__cause__
+        if not isinstance(refused, APIError) or refused.status_code != HTTPStatus.BAD_REQUEST:
+            raise
+        raise failure(context.fault(0, engine.words(refused)), lines, what="Image") from refused
     if not image:
         raise failure("the build was cut off.", lines, what="Image")
     return image
@@ -190,7 +191,7 @@ def built_with_buildx(
     name: str,
     labels: Mapping[str, str],
     tell: Callable[[str], None],
-    closers: set[Callable[[], None]],
+    closers: Closers,
     *,
     pull: bool,
 ) -> str:
@@ -243,25 +244,6 @@ def _buildx_fault(context: Context, lines: list[str]) -> str:
     said = re.sub(r"^ERROR: (failed to build: )?(failed to solve: )?", "", said)
     at = next((int(where[1] or where[2]) for line in lines if (where := _BUILDX_FAULT.search(line))), 0)
     return context.fault_at(at, said) if at else context.fault(0, said)
-
-
-@contextmanager
-def _hung_up(stream: Any, closers: set[Callable[[], None]]) -> Iterator[Any]:
-    """A stream that is hung up when it is left early, or when somebody calls what stands in `closers`."""
-
-    def close() -> None:
-        # It may have come to its end meanwhile.
-        with suppress(OSError, AttributeError):
-            stream.close()
-
-    closers.add(close)
-    try:
-        yield stream
-    except BaseException:
-        close()
-        raise
-    finally:
-        closers.discard(close)
 
 
 def _meant(said: str, instruction: str, text: str) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attrs import frozen
+from docker.types import Mount
 from uv import find_uv_bin
 
 from modelport.builds.base import Built, Wanted
 from modelport.builds.diagnosis import failure, fault
-from modelport.builds.layers import ENVIRONMENT, WORK, Layer, Volumes, read_only
+from modelport.builds.layers import ENVIRONMENT, WORK, Layer, read_only, volume
 from modelport.builds.recipes import Recipe, conda_document
 from modelport.builds.scoring import ScoringPackage
 
@@ -66,7 +67,7 @@ with open(os.path.join(sysconfig.get_path("purelib"), "modelport_image.pth"), "w
 @contextmanager
 def mounted(
     recipe: Recipe, wanted: Wanted, *, scoring: ScoringPackage, packages: str, outside: Built | None, work: Path
-) -> Iterator[Volumes]:
+) -> Iterator[list[Mount]]:
     """What the container needs from outside; files for it stand in a folder in `work` meanwhile."""
     with TemporaryDirectory(prefix="asked-", dir=work) as folder:
         asked = Path(folder)
@@ -80,15 +81,15 @@ def mounted(
         }
         for name, text in files.items():
             (asked / name).write_text(text, encoding="utf-8")
-        volumes = {**read_only(asked, _ASKED), packages: {"bind": _PACKAGES, "mode": "rw"}}
+        mounts = [read_only(asked, _ASKED), volume(packages, _PACKAGES)]
         if outside:
-            volumes |= read_only(Path(outside.python).parent.parent, _PREFIX)
+            mounts.append(read_only(Path(outside.python).parent.parent, _PREFIX))
         if sys.platform == "linux":
-            volumes |= read_only(Path(find_uv_bin()), _UV)
-        yield volumes
+            mounts.append(read_only(Path(find_uv_bin()), _UV))
+        yield mounts
 
 
-def scoring_mounted(scoring: ScoringPackage) -> Volumes:
+def scoring_mounted(scoring: ScoringPackage) -> Mount:
     """What a container for `copy_scoring` needs."""
     return read_only(scoring.folder, _SCORING)
 
@@ -200,7 +201,10 @@ class Filling:
 
     def _install(self, uv: bool) -> None:
         """All that pip is to install, in one resolution: what the user pins wins, or clashes aloud."""
-        files = [f"{_ASKED}/{name}.txt" for name in ("scoring", "requirements", "tools")]
+        wanted = {"scoring": self.scoring, "requirements": self.recipe.requirements.lines, "tools": self.wanted.tools}
+        files = [f"{_ASKED}/{name}.txt" for name, lines in wanted.items() if lines]
+        if not files:
+            return
         asked = [option for each in files for option in ("-r", each)]
         if uv:
             command = [_UV, "pip", "install", "--color", "never", "--compile-bytecode", "--python", PYTHON, *asked]
@@ -210,13 +214,13 @@ class Filling:
             pip = [self.recipe.python.path, "-m", "pip", "--python", PYTHON]
             command = [*pip, "install", "--progress-bar", "off", *asked, *(["--no-index"] if self.offline else [])]
         # The image's packages stay as they are: another version beside them could break what needs them.
-        status, lines = self._run([*command, "-c", f"{_ASKED}/image.txt"])
+        status, lines = self._run([*command, "-c", f"{_ASKED}/image.txt"] if self.wanted.conda is None else command)
         if status and self.wanted.conda is None and "No solution found" in "\n".join(lines):
             self.tell("With the image's own versions that cannot be; installing others beside them.")
             status, lines = self._run(command)
         if status:
-            wanted = [*self.recipe.requirements.lines, *self.wanted.tools]
-            raise failure(_sentence("\n".join(lines), wanted, self.scoring), lines)
+            ours = [*wanted["requirements"], *wanted["tools"]]
+            raise failure(_sentence("\n".join(lines), ours, self.scoring), lines)
 
     def _run(self, command: Sequence[str]) -> tuple[int, list[str]]:
         return self.layer.run(command, self.tell, _variables())

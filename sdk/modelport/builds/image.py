@@ -14,26 +14,29 @@ made under: where nobody holds that lock, it is removed by whoever comes next.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from docker import DockerClient
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError
+from docker.types import Mount
 from docker.utils import parse_repository_tag
 
 from modelport import engine, errors
-from modelport.builds import contexts, environments, interpreters, layers, recipes
+from modelport.builds import contexts, environments, interpreters, recipes, shelves, streams
 from modelport.builds.base import Builder, Built, Wanted
 from modelport.builds.contexts import Context
 from modelport.builds.diagnosis import failure, masked
 from modelport.builds.environments import Filling
-from modelport.builds.layers import Layer, Volumes
+from modelport.builds.layers import Layer
 from modelport.builds.recipes import Recipe
 from modelport.builds.records import Record, Records
 from modelport.builds.scoring import ScoringPackage, minor_version
+from modelport.builds.shelves import Shelf
+from modelport.builds.streams import Closers
 
 Tell = Callable[[str], None]
 
@@ -82,6 +85,7 @@ class ImageBuilder:
         packages: str = PACKAGES,
     ) -> None:
         self._records = Records(cache)
+        self._shelf = Shelf(self._records, lambda: self._engine)
         self._scoring = ScoringPackage(scoring)
         self._offline = offline
         self._pull = pull and not offline
@@ -90,7 +94,7 @@ class ImageBuilder:
         self._default_image = default_image
         self._packages = packages
         self._closed = False
-        self._closers: set[Callable[[], None]] = set()
+        self._closers: Closers = set()
         self._connecting = threading.Lock()
         self._connection: DockerClient | None = None
 
@@ -104,7 +108,7 @@ class ImageBuilder:
         self.check(wanted)
         image = self._image_name(wanted)
         with suppress(errors.DockerEngineNotAvailableError):
-            image = self._image_id(image) or image
+            image = self._shelf.image(image) or image
         return self._key(wanted, image)
 
     def check(self, wanted: Wanted) -> tuple[str, ...]:
@@ -159,7 +163,7 @@ class ImageBuilder:
         """Whether what was built under `key` is there still; an engine that does not answer may have it."""
         record = self._records.get(key)
         try:
-            return record is not None and self._image_id(record.image) is not None
+            return record is not None and self._shelf.image(record.image) is not None
         except errors.DockerEngineNotAvailableError:
             return True
 
@@ -182,28 +186,13 @@ class ImageBuilder:
         they were made from. Containers of builds that were cut off go in any case; with None, so does the volume of
         packages, unless a build uses it. Returns the keys removed.
         """
-        self._sweep()
-        found = self._records.all()
-        kept = {key for each in keep if each in found for key in (each, *found[each].under)}
-        total = sum(record.size_bytes for record in found.values())
-        removed = []
-        # What was made from another goes first: an image with children cannot be removed.
-        for key in sorted(found, key=lambda key: (self._records.last_use(key), -len(found[key].under))):
-            if key in kept or (max_bytes is not None and total <= max_bytes):
-                continue
-            if self._remove(key, found[key]):
-                total -= found[key].size_bytes
-                removed.append(key)
+        self._shelf.sweep()
+        removed = self._shelf.prune(keep, max_bytes)
         if max_bytes is None:
-            with suppress(NotFound), engine.told("The volume of packages"):
-                try:
-                    self._engine.api.remove_volume(self._packages)
-                except APIError as error:
-                    if error.status_code != HTTPStatus.CONFLICT:
-                        raise
+            self._shelf.remove_volume(self._packages)
         return removed
 
-    # Keys and what is there
+    # Keys
 
     def _key(self, wanted: Wanted, image: str) -> str:
         requirements, packages = recipes.read(wanted)
@@ -231,18 +220,6 @@ class ImageBuilder:
         key = recipes.hashed({"format": recipes.FORMAT, "context": context.digest()})
         return key, f"modelport/context:{key}"
 
-    def _image_id(self, name: str) -> str | None:
-        with engine.told(f"Image '{name}'"):
-            try:
-                return str(self._engine.api.inspect_image(name)["Id"])
-            except ImageNotFound:
-                return None
-
-    def _found(self, key: str, name: str) -> Record | None:
-        """What is noted under `key`, when it is still in the engine."""
-        record = self._records.get(key)
-        return record if record and self._image_id(record.image if not record.ours else name) == record.image else None
-
     @property
     def _engine(self) -> DockerClient:
         with self._connecting:
@@ -256,7 +233,7 @@ class ImageBuilder:
         if wanted.context is not None:
             return self._from_context(Context(folder=wanted.context, dockerfile=wanted.dockerfile), report)
         name = self._image_name(wanted)
-        if self._pull or self._image_id(name) is None:
+        if self._pull or self._shelf.image(name) is None:
             self._pulled(name, report)
         return self._about(name, name)
 
@@ -273,28 +250,36 @@ class ImageBuilder:
         repository, tag = parse_repository_tag(name)
         report(f"Pulling image '{name}'.")
         seen = set()
+
+        def ask(client: DockerClient) -> Iterator[dict[str, Any]]:
+            answer: Iterator[dict[str, Any]] = client.api.pull(
+                repository, tag=tag or "latest", stream=True, decode=True
+            )
+            return answer
+
         try:
-            for message in self._engine.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if "error" in message:
-                    raise _not_pulled(name, message["error"])
-                line = " ".join(filter(None, [message.get("id"), message.get("status")]))
-                if line not in seen:  # the bars of progress come again and again
-                    seen.add(line)
-                    report(line)
+            with streams.messages(ask, self._closers) as messages:
+                for message in messages:
+                    if "error" in message:
+                        raise _not_pulled(name, message["error"])
+                    line = " ".join(filter(None, [message.get("id"), message.get("status")]))
+                    if line not in seen:  # bars of progress come again and again
+                        seen.add(line)
+                        report(line)
         except APIError as error:
             raise _not_pulled(name, engine.words(error)) from error
+        self._go_on()
 
     def _from_context(self, context: Context, report: Tell) -> _Base:
         key, name = self._context_name(context)
         with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
-            record = self._found(key, name)
+            record = self._shelf.found(key)
             if record is None or self._pull:
                 build = contexts.built_with_buildx if contexts.has_buildx() else contexts.built_classic
-                labels = {engine.KIND: "image", layers.KEY: key}
                 with self._log(key, report) as tell:
                     self._go_on()
-                    image = build(context, name, labels, tell, self._closers, pull=self._pull)
-                record = Record(image=self._image_id(image) or image, size_bytes=self._size(image))
+                    image = build(context, name, shelves.labels(key), tell, self._closers, pull=self._pull)
+                record = Record(image=self._shelf.image(image) or image, size_bytes=self._shelf.size_bytes(image))
                 self._records.put(key, record)
         self._records.touch(key)
         return self._about(record.image, f"of {context.dockerfile}", (key,))
@@ -313,7 +298,7 @@ class ImageBuilder:
             return record, recipe.warnings
         name = f"modelport/env:{key}"
         with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
-            record_there = self._found(key, name)
+            record_there = self._shelf.found(key)
             if record_there:
                 return record_there, recipe.warnings
             with self._log(key, report) as tell:
@@ -323,7 +308,9 @@ class ImageBuilder:
                     record = Record(image=environment.image, python=environment.python, under=under, ours=False)
                 else:
                     image = self._with_scoring(key, name, base, environment, tell)
-                    record = Record(image=image, size_bytes=self._size(image), python=environment.python, under=under)
+                    record = Record(
+                        image=image, size_bytes=self._shelf.size_bytes(image), python=environment.python, under=under
+                    )
             self._records.put(key, record)
         return record, recipe.warnings
 
@@ -335,9 +322,9 @@ class ImageBuilder:
             with self._records.locked(about, lambda: report("Waiting for another build that looks into the image.")):
                 noted = self._records.note(about)
                 if noted is None:
-                    self._remove_containers(about)
+                    self._shelf.remove_builds(about)
                     self._go_on()
-                    noted = interpreters.found_in(self._engine, image, self._labels(about))
+                    noted = interpreters.found_in(self._engine, image, self._build_labels(about))
                     self._records.put_note(about, noted)
         return interpreters.parsed(noted)
 
@@ -360,7 +347,7 @@ class ImageBuilder:
         )
         name = f"modelport/layer:{key}"
         with self._records.locked(key, lambda: tell("Waiting for another build of this environment.")):
-            record = self._found(key, name)
+            record = self._shelf.found(key)
             if record is None:
                 with (
                     environments.mounted(
@@ -370,8 +357,8 @@ class ImageBuilder:
                         packages=self._volume(),
                         outside=outside,
                         work=self._records.folder,
-                    ) as volumes,
-                    self._layer(key, base.id, volumes) as layer,
+                    ) as mounts,
+                    self._layer(key, base.id, mounts) as layer,
                 ):
                     filling = Filling(
                         layer=layer,
@@ -384,18 +371,18 @@ class ImageBuilder:
                     )
                     python = filling.make(outside)
                     self._go_on()
-                    image = layer.commit(name, _image_labels(key), [python], base.user)
-                record = Record(image=image, size_bytes=self._size(image), python=python, under=base.under)
+                    image = layer.commit(name, shelves.labels(key), [python], base.user)
+                record = Record(image=image, size_bytes=self._shelf.size_bytes(image), python=python, under=base.under)
                 self._records.put(key, record)
         return record, key
 
     def _with_scoring(self, key: str, name: str, base: _Base, environment: Record, tell: Tell) -> str:
         """The id of the image with the environment and the scoring server."""
-        with self._layer(key, environment.image, environments.scoring_mounted(self._scoring)) as layer:
+        with self._layer(key, environment.image, [environments.scoring_mounted(self._scoring)]) as layer:
             tell("Adding the scoring server.")
             environments.copy_scoring(layer, environment.python, tell)
             self._go_on()
-            return layer.commit(name, _image_labels(key), [environment.python, "-m", "modelport_scoring"], base.user)
+            return layer.commit(name, shelves.labels(key), [environment.python, "-m", "modelport_scoring"], base.user)
 
     def _outside(self, recipe: Recipe, wanted: Wanted, tell: Tell) -> Built | None:
         if recipe.way != "prefix":
@@ -412,11 +399,11 @@ class ImageBuilder:
     # What goes on
 
     @contextmanager
-    def _layer(self, key: str, image: str, volumes: Volumes) -> Iterator[Layer]:
+    def _layer(self, key: str, image: str, mounts: Sequence[Mount]) -> Iterator[Layer]:
         """A container under the lock of `key`, which is removed in the end, or by `close`."""
-        self._remove_containers(key)
+        self._shelf.remove_builds(key)
         self._go_on()
-        layer = Layer(self._engine, image, self._labels(key), volumes)
+        layer = Layer(self._engine, image, self._build_labels(key), mounts)
         self._closers.add(layer.remove)
         try:
             self._go_on()  # `close` may not have seen it
@@ -441,73 +428,10 @@ class ImageBuilder:
         if self._closed:
             raise failure("it was given up, since Modelport ends.", [], what="Image")
 
-    def _labels(self, key: str) -> dict[str, str]:
+    def _build_labels(self, key: str) -> dict[str, str]:
         """Labels of a container that works under the lock of `key`."""
         workspace = {engine.WORKSPACE: self._workspace} if self._workspace else {}
-        return {engine.KIND: "build", layers.BUILD: str(self._records.lock(key)), **workspace}
-
-    # What is there no more
-
-    def _size(self, image: str) -> int:
-        """Bytes that an image takes beside the nearest one with a name that it was made from."""
-        with engine.told(f"Image '{image}'"):
-            about = self._engine.api.inspect_image(image)
-            under = about
-            while under.get("Parent"):
-                under = self._engine.api.inspect_image(under["Parent"])
-                if under.get("RepoTags"):
-                    return max(int(about["Size"]) - int(under["Size"]), 0)
-            return int(about["Size"])
-
-    def _remove(self, key: str, record: Record) -> bool:
-        """Remove an image and what is noted of it, unless it is being built, is used, or was used since."""
-        used = self._records.last_use(key)
-        try:
-            with self._records.locked(key):
-                if self._records.last_use(key) != used:
-                    return False
-                if record.ours and not self._remove_image(record.image):
-                    return False
-                self._records.remove(key)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _remove_image(self, image: str) -> bool:
-        with engine.told(f"Image '{image}'"):
-            try:
-                self._engine.api.remove_image(image, noprune=True)
-            except NotFound:
-                return True
-            except APIError as error:
-                if error.status_code != HTTPStatus.CONFLICT:
-                    raise
-                return False
-        return True
-
-    def _sweep(self) -> None:
-        """Remove the containers of builds under this cache that nobody holds the lock of."""
-        for container, lock in self._builds():
-            if lock.parent == self._records.folder:
-                with suppress(BlockingIOError), self._records.locked(lock.stem):
-                    layers.remove(self._engine, container)
-
-    def _remove_containers(self, key: str) -> None:
-        """Remove what a build under the lock of `key`, which is held, has left."""
-        for container, lock in self._builds():
-            if lock == self._records.lock(key):
-                layers.remove(self._engine, container)
-
-    def _builds(self) -> list[tuple[str, Path]]:
-        """Containers that build, and the locks that they were made under."""
-        with engine.told("Containers"):
-            found = self._engine.api.containers(all=True, filters={"label": [f"{engine.KIND}=build", layers.BUILD]})
-        return [(each["Id"], Path(each["Labels"][layers.BUILD])) for each in found]
-
-
-def _image_labels(key: str) -> dict[str, str]:
-    # Those of the container that it is committed from would stay otherwise.
-    return {engine.KIND: "image", layers.KEY: key, layers.BUILD: "", engine.WORKSPACE: ""}
+        return {engine.KIND: "build", shelves.LOCK: str(self._records.lock(key)), **workspace}
 
 
 def _not_pulled(name: str, said: str) -> errors.ImageBuildFailure:

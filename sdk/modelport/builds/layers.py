@@ -19,6 +19,7 @@ from typing import Any
 
 from docker import DockerClient
 from docker.errors import APIError, NotFound
+from docker.types import Mount
 
 from modelport import engine
 from modelport.builds.diagnosis import masked
@@ -29,14 +30,6 @@ ENVIRONMENT = f"{HOME}/env"
 """The environment in an image, where it is made in the image."""
 WORK = f"{HOME}/build"
 """Where things for building are mounted."""
-
-BUILD = "modelport.build"
-"""Label of a container that builds: the lock that is held as long as it is wanted."""
-KEY = "modelport.key"
-"""Label of an image: its key."""
-
-Volumes = dict[str, Mapping[str, str]]
-"""What is mounted, as docker-py takes it: `{"/here": {"bind": "/there", "mode": "ro"}}`."""
 
 # Long enough for any build, and an end for a container whose builder was killed and never came back.
 _LASTS_SECONDS = "86400"
@@ -50,7 +43,7 @@ class Layer:
         errors.ModelportError: The engine's, see `engine.told`.
     """
 
-    def __init__(self, client: DockerClient, image: str, labels: Mapping[str, str], volumes: Volumes) -> None:
+    def __init__(self, client: DockerClient, image: str, labels: Mapping[str, str], mounts: Sequence[Mount]) -> None:
         self._client = client
         with engine.told("The container to build in"):
             self._container = client.containers.create(
@@ -59,7 +52,8 @@ class Layer:
                 entrypoint=["sleep"],
                 user="0",
                 labels=dict(labels),
-                volumes=volumes,
+                # Not `volumes`: their places would be volumes of the image too.
+                mounts=list(mounts),
                 # Where SELinux is enforced, it would keep the container from what is mounted.
                 security_opt=["label=disable"],
                 healthcheck={"test": ["NONE"]},
@@ -105,9 +99,14 @@ def remove(client: DockerClient, container: str) -> None:
                 raise
 
 
-def read_only(here: Path, there: str) -> Volumes:
-    """A file or folder of this machine as a part of `Layer`'s volumes."""
-    return {str(here): {"bind": there, "mode": "ro"}}
+def read_only(here: Path, there: str) -> Mount:
+    """A file or folder of this machine for a `Layer`."""
+    return Mount(there, str(here), type="bind", read_only=True)
+
+
+def volume(name: str, there: str) -> Mount:
+    """A volume, which is kept, for a `Layer`."""
+    return Mount(there, name, type="volume")
 
 
 def text_lines(chunks: Iterable[bytes]) -> Iterator[str]:

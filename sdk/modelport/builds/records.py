@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +70,19 @@ class Records:
         """Note it, in one step."""
         self.put_note(key, asdict(record))
 
-    def touch(self, key: str) -> float:
-        """Note that it is used now; what it was made from is used too."""
-        record = self.get(key)
+    def touch(self, key: str) -> None:
+        """Note that it is used now, and at the same moment what it was made from."""
+        record, now = self.get(key), time.time_ns()
         for each in (*record.under, key) if record else ():
-            if self._path(each).exists():
-                os.utime(self._path(each))
-        return self.last_use(key)
+            with suppress(FileNotFoundError):
+                os.utime(self._path(each), ns=(now, now))
 
     def last_use(self, key: str) -> float:
         """When it was last used; 0 when it is not there."""
-        path = self._path(key)
-        return path.stat().st_mtime if path.exists() else 0.0
+        try:
+            return self._path(key).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def remove(self, key: str) -> None:
         """Forget it. The lock stays: to remove it would make two locks of one."""
@@ -101,7 +104,7 @@ class Records:
 
     def put_note(self, key: str, note: dict[str, Any]) -> None:
         """Note anything; keys that begin with `about-` are no images."""
-        unfinished = self._path(key).with_suffix(".new")
+        unfinished = self.folder / f"{key}.{os.getpid()}-{threading.get_ident()}.new"
         unfinished.write_text(json.dumps(note), encoding="utf-8")
         unfinished.replace(self._path(key))
 
