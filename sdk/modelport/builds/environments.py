@@ -132,7 +132,8 @@ class Filling:
         if outside:
             self._copy(outside)
             return outside.python
-        uv = self._run([_UV, "--version"])[0] == 0
+        # Not `--version`, which says nothing of settings that the image has for another uv.
+        uv = self.layer.run([_UV, "cache", "dir"], lambda _: None, _variables())[0] == 0
         if self.recipe.way == "conda":
             self._conda()
         else:
