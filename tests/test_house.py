@@ -41,7 +41,7 @@ DOORS = {
     "psutil": ("modelport/backends/", "modelport/cli/", "modelport/controlplane/home.py", "modelport/gateway/"),
     "pytest": ("modelport/testing.py",),
     # docker-py lets errors of its own transport pass as they are.
-    "requests": ("modelport/engine.py", "modelport/transports/"),
+    "requests": ("modelport/builds/streams.py", "modelport/engine.py", "modelport/transports/"),
     "pathspec": ("modelport/transports/sources.py",),
     "rich": ("modelport/cli/", "modelport/transports/progress.py"),
     "sqlalchemy": ("modelport/controlplane/store.py",),

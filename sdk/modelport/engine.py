@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -57,7 +58,18 @@ def connect(*, timeout: float = 60.0) -> docker.DockerClient:
             "one. Use an engine of this machine: unset DOCKER_HOST, or `docker context use default`."
         )
     with told(f"Docker's engine at '{where}'"):
+        _knock(where)
         return docker.DockerClient(base_url=where, timeout=timeout, version="auto", max_pool_size=64)
+
+
+def _knock(where: str) -> None:
+    """See that somebody listens there: docker-py leaves its socket open when nobody does."""
+    if where.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            try:
+                door.connect(where.removeprefix("unix://"))
+            except OSError as error:
+                raise DockerException(f"Error while fetching server API version: {error}") from error
 
 
 @contextmanager

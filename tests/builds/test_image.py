@@ -185,7 +185,8 @@ def test_where_uv_cannot_run_the_images_pip_does(bench, builder):
     built, lines = bench.build(builder, asks("six==1.16.0", image=image))
     assert any(line.startswith("Successfully installed") for line in lines)
     assert bench.run(built.image, built.python, "import modelport_scoring, six; print(six.__version__)") == "1.16.0"
-    assert "requirement 'six==99' was not found" in bench.failure(builder, asks("six==99", image=image))
+    assert "requirement 'tabulate==99' was not found" in bench.failure(builder, asks("tabulate==99", image=image))
+    assert "requirements six==1.10 and six>=1.16 exclude" in bench.failure(builder, asks("six==1.10", image=image))
 
 
 def test_another_python_than_the_images_is_refused_with_both_named(bench, builder):
@@ -256,7 +257,7 @@ def test_a_prefix_from_outside_is_put_in_the_same_place(bench, small_scoring, tm
     built, _ = bench.build(builder, asks(packages=["python=3.11", "libhdf5=1.14"]))
     assert built.python == str(tmp_path / "prefix/bin/python")
     code = "import from_conda, modelport_scoring as m; print(from_conda.PREFIX, m.ANSWER)"
-    assert bench.run(built.image, built.python, code) == f"{tmp_path}/prefix 42"
+    assert bench.run(built.image, built.python, code, tmpfs={}) == f"{tmp_path}/prefix 42"
     assert builder.has(built.key)
 
 
@@ -288,7 +289,7 @@ def test_a_dockerfile_is_built_and_scoring_added(bench, builder):
         "FROM BASE\nCOPY greeting.txt /\n", **{"greeting.txt": "ahoy", ".dockerignore": "*.tmp", "x.tmp": "1"}
     )
     built, lines = bench.build(builder, Wanted(context=context))
-    assert any(line.startswith("Step 2/3 : COPY") for line in lines)
+    assert any(line.endswith(": COPY greeting.txt /") for line in lines)
     code = "import modelport_scoring; print(open('/greeting.txt').read())"
     assert bench.run(built.image, built.python, code) == "ahoy"
     (context / "x.tmp").write_text("2")

@@ -238,6 +238,8 @@ def _sentence(output: str, wanted: Sequence[str], scoring: Sequence[str]) -> str
     """As `fault`, which reads uv's words; this is for pip's."""
     if named := re.search(r"ERROR: No matching distribution found for (\S+)", output):
         return f"requirement '{named[1]}' was not found: the package index has no such version. Check its name."
+    if named := re.search(r"ERROR: Cannot install (.+?) because these package versions have conflict", output):
+        return f"requirements {named[1]} exclude each other. Relax one of them."
     return fault(output, wanted, scoring)
 
 

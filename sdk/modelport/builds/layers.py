@@ -44,14 +44,14 @@ class Layer:
     """
 
     def __init__(self, client: DockerClient, image: str, labels: Mapping[str, str], mounts: Sequence[Mount]) -> None:
-        self._client = client
+        self._client, self._labels = client, dict(labels)
         with engine.told("The container to build in"):
             self._container = client.containers.create(
                 image,
                 [_LASTS_SECONDS],
                 entrypoint=["sleep"],
                 user="0",
-                labels=dict(labels),
+                labels=self._labels,
                 # Not `volumes`: their places would be volumes of the image too.
                 mounts=list(mounts),
                 # Where SELinux is enforced, it would keep the container from what is mounted.
@@ -80,7 +80,9 @@ class Layer:
     def commit(self, name: str, labels: Mapping[str, str], entrypoint: Sequence[str], user: str) -> str:
         """The id of a new image called `name`, with what the commands left."""
         repository, _, tag = name.rpartition(":")
-        configuration = {"Labels": dict(labels), "Entrypoint": list(entrypoint), "Cmd": [], "User": user or "0"}
+        # The container's own labels would be the image's too, and can only be emptied.
+        all_labels = {**dict.fromkeys(self._labels, ""), **labels}
+        configuration = {"Labels": all_labels, "Entrypoint": list(entrypoint), "Cmd": [], "User": user or "0"}
         with engine.told(f"Image '{name}'"):
             return str(self._client.api.commit(self._container.id, repository, tag, conf=configuration)["Id"])
 

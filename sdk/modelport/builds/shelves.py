@@ -26,8 +26,8 @@ LOCK = "modelport.lock"
 
 
 def labels(key: str) -> dict[str, str]:
-    """Labels of an image. Empty ones, since those of the container that it is made in would be its own otherwise."""
-    return {engine.KIND: "image", KEY: key, LOCK: "", engine.WORKSPACE: ""}
+    """Labels of an image."""
+    return {engine.KIND: "image", KEY: key}
 
 
 class Shelf:

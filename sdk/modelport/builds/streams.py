@@ -7,14 +7,17 @@ hangs up ends a build or a pull, since the engine goes on as long as somebody li
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import requests
 from docker import DockerClient
+from docker.errors import DockerException
 from docker.types import CancellableStream
 
-from modelport import engine
+from modelport import engine, errors
 
 Closers = set[Callable[[], None]]
 """What ends things that go on."""
@@ -30,21 +33,38 @@ def messages(ask: Callable[[DockerClient], Iterator[Any]], closers: Closers) -> 
     Raises:
         errors.DockerEngineNotAvailableError: The engine does not answer.
     """
-    client, answers = engine.connect(), []
+    client, answers, given_up = engine.connect(), [], threading.Event()
     client.api.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
+
+    def hang_up() -> None:
+        given_up.set()
+        # It may have come to its end meanwhile.
+        with suppress(OSError, AttributeError):
+            CancellableStream(None, answers[-1]).close()
+
     try:
-        stream = CancellableStream(ask(client), answers[-1])
-
-        def hang_up() -> None:
-            # It may have come to its end meanwhile.
-            with suppress(OSError, AttributeError):
-                stream.close()
-
+        stream = ask(client)
         closers.add(hang_up)
         try:
-            yield stream
+            yield _heard(stream, given_up)
         finally:
             closers.discard(hang_up)
             hang_up()
     finally:
+        for each in answers:
+            each.close()
         client.close()
+
+
+def _heard(stream: Iterator[Any], given_up: threading.Event) -> Iterator[Any]:
+    """A stream that ends where it is given up."""
+    try:
+        yield from stream
+    except (DockerException, requests.RequestException):
+        raise
+    except Exception as error:
+        # What is cut off in the midst of a message has as many names as docker-py has layers.
+        if not given_up.is_set():
+            raise errors.DockerEngineNotAvailableError(
+                f"Docker's engine at '{engine.address()}' went away in the midst of an answer. Start it, and try again."
+            ) from error
