@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.stub import certificate
 from tests.stub.azure import AzureStub
 
-from modelport import MLClient
+from modelport import MLClient, engine, errors
 from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint, ProbeSettings
 from modelport.testing import workspace
 
@@ -117,6 +117,20 @@ def until():
         return found
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    """A client of this machine's Docker, which has the image `modelport-test/base:bookworm` (decision 26)."""
+    try:
+        client = engine.connect()
+    except errors.DockerEngineNotAvailableError as error:
+        missing = f"{error.message} These tests need it: run tests/tools/docker-up."
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    yield client
+    client.close()
 
 
 @pytest.fixture

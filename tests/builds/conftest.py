@@ -1,8 +1,18 @@
+import contextlib
+import io
+import re
+import tarfile
+import tempfile
 import time
+import uuid
+from pathlib import Path
 
+import docker
 import pytest
 
+from modelport import errors
 from modelport.builds.base import Wanted
+from modelport.builds.image import ImageBuilder
 from modelport.builds.venv import VenvBuilder
 
 
@@ -69,3 +79,112 @@ def slow_package(tmp_path):
     package = SlowPackage(tmp_path / "slowpackage")
     yield package
     package.go.touch()
+
+
+class Bench:
+    """Makes builders of images, whose folders, images, containers and packages go in the end, whatever happened."""
+
+    base = "modelport-test/base:bookworm"
+
+    def __init__(self, engine, folder):
+        self.engine = engine
+        self._folder = folder
+        self.packages = f"modelport-test-{uuid.uuid4().hex[:12]}"
+        self._builders = []
+        self._images = []
+
+    def builder(self, scoring=None, *, cache=None, **values):
+        """A builder with a folder of its own, or with that of another one."""
+        cache = cache or Path(tempfile.mkdtemp(dir=self._folder))
+        self._builders.append(ImageBuilder(cache, scoring=scoring, packages=self.packages, **values))
+        return self._builders[-1]
+
+    def build(self, builder, wanted, heard=None):
+        """What is built, and the lines that were heard."""
+        lines = [] if heard is None else heard
+        try:
+            return builder.build(wanted, lines.append), lines
+        finally:
+            self._images += re.findall(r"^ ---> ([0-9a-f]{12})$", "\n".join(lines), re.MULTILINE)
+
+    def failure(self, builder, wanted, kind=errors.ImageBuildFailure):
+        """The message of the error with which a build ends."""
+        with pytest.raises(kind) as caught:
+            self.build(builder, wanted)
+        return caught.value.message
+
+    def context(self, dockerfile, **files):
+        """A folder with a Dockerfile that starts from the base image, and with other files."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        (folder / "Dockerfile").write_text(dockerfile.replace("BASE", self.base))
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        return folder
+
+    def image(self, dockerfile, **files):
+        """The id of an image that was built from a Dockerfile, as people do it."""
+        image, _ = self.engine.images.build(path=str(self.context(dockerfile, **files)), rm=True, forcerm=True)
+        self._images.append(image.id)
+        return image.id
+
+    def empty_image(self):
+        """The id of an image with nothing in it."""
+        nothing = io.BytesIO()
+        tarfile.open(fileobj=nothing, mode="w").close()
+        name = f"modelport-test/empty:{uuid.uuid4().hex[:12]}"
+        self.engine.api.import_image_from_data(nothing.getvalue(), *name.split(":"))
+        self._images.append(self.engine.images.get(name).id)
+        return self._images[-1]
+
+    def container(self, image, command, **values):
+        """A container that runs, as anybody, with nothing to write to but /tmp; it is removed with everything else."""
+        values = {"user": "1001", "read_only": True, "tmpfs": {"/tmp": ""}, **values}
+        labels = {"modelport-test": self.packages}
+        container = self.engine.containers.create(image, command[1:], entrypoint=command[:1], labels=labels, **values)
+        container.start()
+        return container
+
+    def run(self, image, python, code, **values):
+        """What `code` prints in the image, run by anybody."""
+        container = self.container(image, [python, "-c", code], **values)
+        status = container.wait()["StatusCode"]
+        said = container.logs().decode()
+        container.remove(force=True)
+        assert status == 0, said
+        return said.strip()
+
+    def builds(self, builder):
+        """The containers in which `builder`, or another one with its folder, builds."""
+        found = self.engine.containers.list(all=True, filters={"label": "modelport.kind=build"})
+        return [each for each in found if Path(each.labels["modelport.lock"]).parent == builder._records.folder]
+
+    def images(self, builder):
+        """The ids of images that `builder` has noted and that are there."""
+        noted = {record.image for record in builder._records.all().values() if record.ours}
+        return {image for image in noted if builder._shelf.image(image)}
+
+    def close(self):
+        for container in self.engine.containers.list(all=True, filters={"label": f"modelport-test={self.packages}"}):
+            container.remove(force=True)
+        for builder in self._builders:
+            builder.close()
+            for container in self.builds(builder):
+                container.remove(force=True)
+            self._images += [record.image for record in builder._records.all().values() if record.ours]
+        # Children first: whatever an image was made from is removed after it.
+        for image in [*reversed(self._images), *self._images]:
+            with contextlib.suppress(docker.errors.ImageNotFound, docker.errors.APIError):
+                if not self.base_of(image):
+                    self.engine.api.remove_image(image, force=True)
+        with contextlib.suppress(docker.errors.NotFound):
+            self.engine.volumes.get(self.packages).remove()
+
+    def base_of(self, image):
+        return self.base in self.engine.images.get(image).tags
+
+
+@pytest.fixture(scope="module")
+def bench(docker_engine, tmp_path_factory):
+    made = Bench(docker_engine, tmp_path_factory.mktemp("images"))
+    yield made
+    made.close()

@@ -36,7 +36,7 @@ def builder_process(builder, conda):
         "print('done')\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(builder._cache), str(builder._scoring), json.dumps(conda.conda)],
+        [sys.executable, "-c", code, str(builder._cache), str(builder._scoring.folder), json.dumps(conda.conda)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         text=True,

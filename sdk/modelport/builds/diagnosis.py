@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from modelport import errors
 from modelport.builds.conda import normal, project
 
 _NAME = r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
+_LAST_LINES = 20
 _UNREACHABLE = re.compile(r"error sending request|dns error|failed to lookup address|[Cc]ould(?:n't| not) connect")
 
 
@@ -34,6 +36,18 @@ def fault(output: str, wanted: Sequence[str], scoring: Sequence[str]) -> str:
     if unparsed := re.search(r"Couldn't parse requirement .*? cause: (.*?)(?: \^|$)", text):
         return f"a line of the `pip:` section is not a requirement: {unparsed[1]}."
     return _unresolved(text, wanted, scoring)
+
+
+def failure(sentence: str, lines: Sequence[str], *, what: str = "Environment") -> errors.ImageBuildFailure:
+    """`what` could not be built: the sentence, then the last of the builder's lines."""
+    last = "\n".join(["The builder's last lines:", *lines[-_LAST_LINES:]])
+    message = f"{what} could not be built: {sentence}" + (f" {last}" if lines else "")
+    return errors.ImageBuildFailure(masked(message), target="conda_file")
+
+
+def masked(text: str) -> str:
+    """The text without passwords and tokens in URLs, which requirements and indexes may have."""
+    return re.sub(r"(://[^\s?]+\?)\S+", r"\1***", re.sub(r"(?<=://)[^/@\s]+@", "***@", text))
 
 
 def _unresolved(text: str, wanted: Sequence[str], scoring: Sequence[str]) -> str:

@@ -11,9 +11,7 @@ compiled files carry its path.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -22,23 +20,22 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 from uv import find_uv_bin
 
-from modelport import errors
 from modelport.builds import conda as conda_files
 from modelport.builds.base import Built, Wanted
 from modelport.builds.conda import Requirements
-from modelport.builds.diagnosis import fault
+from modelport.builds.diagnosis import failure, fault, masked
+from modelport.builds.locks import locked
+from modelport.builds.scoring import ScoringPackage, minor_version
 
 _FORMAT = 1  # of what a builder makes from the same input: a change makes every key another one
-_TRIED = range(9, 14)  # minor versions of Python 3 that scoring runs on
 _MARKER = "modelport.json"
-_LAST_LINES = 20
 
 # What would make uv, or the Python that it starts, look into the user's own environment.
 _LEAKS = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "__PYVENV_LAUNCHER__")
@@ -66,11 +63,10 @@ class VenvBuilder:
 
     def __init__(self, cache: Path, *, scoring: Path | None = None, offline: bool = False) -> None:
         self._cache = cache.resolve()  # an environment carries its path, which must not be that of a link
-        self._scoring = scoring or _scoring_folder()
+        self._scoring = ScoringPackage(scoring)
         self._offline = offline
         self._children: set[int] = set()
         self._closed = False
-        self._digest: tuple[object, str] = (None, "")
 
     def key(self, wanted: Wanted) -> str:
         """
@@ -102,7 +98,7 @@ class VenvBuilder:
         recipe = self._recipe(wanted)
         prefix = self._cache / recipe.key
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(self._lock(recipe.key), lambda: report("Waiting for another build of this environment.")) as lock:
+        with locked(self._lock(recipe.key), lambda: report("Waiting for another build of this environment.")) as lock:
             if not _is_whole(prefix):
                 self._make(recipe, prefix, report, lock)
             os.utime(prefix / _MARKER)  # `prune` goes by the last use
@@ -139,14 +135,14 @@ class VenvBuilder:
 
     def _recipe(self, wanted: Wanted) -> _Recipe:
         requirements = Requirements() if wanted.conda is None else conda_files.read(wanted.conda)
-        minor, untried = _minor(requirements.python)
+        minor, untried = minor_version(requirements.python)
         python = ",".join(sorted({*conda_files.python_specifiers(requirements.python), f"==3.{minor}.*"}))
         ingredients = {
             "format": _FORMAT,
             "platform": sysconfig.get_platform(),
             "python": python,
             "requirements": requirements.lines,
-            "scoring": self._scoring_digest(),
+            "scoring": self._scoring.digest(),
         }
         digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
         # 80 bits never meet by chance, and a short name leaves room in paths and on `#!` lines.
@@ -157,18 +153,6 @@ class VenvBuilder:
             python=python,
             warnings=(*requirements.warnings, *untried),
         )
-
-    def _scoring_digest(self) -> str:
-        """Hash of the scoring folder's contents, read again only when a file of it was touched."""
-        files = sorted(path for path in self._scoring.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-        seen = [(path, status.st_mtime_ns, status.st_size) for path in files for status in [path.stat()]]
-        if self._digest[0] != seen:
-            digest = hashlib.sha256()
-            for path in files:
-                contents = path.read_bytes()
-                digest.update(f"{path.relative_to(self._scoring).as_posix()}\0{len(contents)}\0".encode() + contents)
-            self._digest = (seen, digest.hexdigest())
-        return self._digest[1]
 
     def _make(self, recipe: _Recipe, prefix: Path, report: Callable[[str], None], lock: int) -> None:
         shutil.rmtree(prefix, ignore_errors=True)
@@ -186,7 +170,7 @@ class VenvBuilder:
         except BaseException as error:
             shutil.rmtree(prefix, ignore_errors=True)
             if isinstance(error, OSError):  # no room, no uv: nothing that a requirement could help
-                raise _failure(f"{error}.", []) from error
+                raise failure(f"{error}.", []) from error
             raise
 
     def _make_python(self, recipe: _Recipe, prefix: Path, tell: Callable[[str], None], lock: int) -> None:
@@ -197,7 +181,7 @@ class VenvBuilder:
         )
         if status:
             asked = f"python={recipe.requirements.python}" if recipe.requirements.python else f"Python 3.{recipe.minor}"
-            raise _failure(
+            raise failure(
                 f"no interpreter for {asked} is on this machine, and uv could not fetch one."
                 f" Install Python 3.{recipe.minor}, or ask for a version that is there.",
                 lines,
@@ -206,25 +190,31 @@ class VenvBuilder:
     def _install(self, recipe: _Recipe, prefix: Path, tell: Callable[[str], None], lock: int) -> None:
         asked = prefix / "requirements.txt"
         asked.write_text("".join(f"{line}\n" for line in recipe.requirements.lines), encoding="utf-8")
-        needed = self._scoring / "requirements.txt"
         # One resolution: what the user pins wins, or clashes aloud.
-        command = ["pip", "install", "--compile-bytecode", "--python", str(_python(prefix)), "-r", str(needed)]
+        command = [
+            "pip",
+            "install",
+            "--compile-bytecode",
+            "--python",
+            str(_python(prefix)),
+            "-r",
+            str(self._scoring.requirements),
+        ]
         command += ["-r", str(asked)] if recipe.requirements.lines else []
         status, lines = self._uv(command, _environment(), tell, lock)
         if status:
-            scoring = [line for line in needed.read_text(encoding="utf-8").splitlines() if conda_files.project(line)]
-            raise _failure(fault("\n".join(lines), recipe.requirements.lines, scoring), lines)
+            raise failure(fault("\n".join(lines), recipe.requirements.lines, self._scoring.lines()), lines)
         self._copy_scoring(prefix, tell, lock)
 
     def _copy_scoring(self, prefix: Path, tell: Callable[[str], None], lock: int) -> None:
         (site_packages,) = prefix.glob("lib/python3*/site-packages")
         copy = site_packages / "modelport_scoring"
-        shutil.copytree(self._scoring, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(self._scoring.folder, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         # uv compiles only what it installs itself, and replicas start cold.
         compile_copy = [str(_python(prefix)), "-I", "-m", "compileall", "-q", str(copy)]
         status, lines = self._run(compile_copy, _environment(), tell, lock)
         if status:
-            raise _failure("the scoring server does not compile with this Python. Ask for another version.", lines)
+            raise failure("the scoring server does not compile with this Python. Ask for another version.", lines)
 
     def _uv(
         self, command: Sequence[str], environment: Mapping[str, str], tell: Callable[[str], None], lock: int
@@ -255,7 +245,7 @@ class VenvBuilder:
                 if self._closed:
                     os.killpg(process.pid, signal.SIGKILL)
                 for line in process.stdout:
-                    lines.append(_masked(line.rstrip()))
+                    lines.append(masked(line.rstrip()))
                     tell(lines[-1])
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -267,7 +257,7 @@ class VenvBuilder:
     def _remove(self, folder: Path, last_use: float) -> bool:
         """Remove an environment, unless it is being built or was used since."""
         try:
-            with _locked(self._lock(folder.name)):
+            with locked(self._lock(folder.name)):
                 if _last_use_and_size(folder)[0] != last_use:
                     return False
                 # The marker first: cut off here, what is left is no environment.
@@ -283,68 +273,6 @@ class VenvBuilder:
 
     def _log(self, key: str) -> Path:
         return self._cache / f"{key}.log"
-
-
-@contextmanager
-def _locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[int]:
-    """
-    Hold the lock at `path`; the descriptor may be given to children, who then hold it too.
-
-    flock itself and no library around it, because it can be inherited. It tells threads apart as well as
-    processes, since each opens the file for itself. The file stays: to remove it would make two locks of one.
-
-    Raises:
-        BlockingIOError: Somebody else holds it, and there is nobody to tell about `waiting`.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise
-            waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield descriptor
-        finally:
-            # Not left to close(): something that a package's build left running may still hold a copy.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
-
-
-def _scoring_folder() -> Path:
-    """The installed `modelport_scoring`, found without importing it."""
-    spec = importlib.util.find_spec("modelport_scoring")
-    if spec is None or not spec.submodule_search_locations:
-        raise errors.LocalServerError(
-            "The package modelport_scoring, which every environment needs, is not installed. Install modelport again."
-        )
-    return Path(spec.submodule_search_locations[0])
-
-
-def _minor(constraint: str | None) -> tuple[int, tuple[str, ...]]:
-    """
-    The minor version of Python 3 to build with, and what to say about it.
-
-    The running one where it will do: models are pickled by it. Otherwise the newest that will.
-    """
-    running = sys.version_info.minor
-    if constraint is None and running not in _TRIED:
-        return running, (f"Python 3.{running} was not tried with the scoring server ({_span()} were).",)
-    fitting = [minor for minor in _TRIED if any(conda_files.admits(constraint, (3, minor, p)) for p in range(100))]
-    if not fitting:
-        raise errors.ValidationException(
-            f"python={constraint} of the conda file cannot serve: the scoring server runs on Python {_span()}."
-            " Ask for one of these.",
-            target="conda_file.dependencies",
-        )
-    return (running if running in fitting else fitting[-1]), ()
-
-
-def _span() -> str:
-    return f"3.{_TRIED[0]} to 3.{_TRIED[-1]}"
 
 
 def _interpreter_path(minor: int) -> str:
@@ -393,14 +321,3 @@ def _last_use_and_size(folder: Path) -> tuple[float, int]:
 
 def _is_key(name: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{20}", name) is not None
-
-
-def _failure(sentence: str, lines: Sequence[str]) -> errors.ImageBuildFailure:
-    last = "\n".join(["The builder's last lines:", *lines[-_LAST_LINES:]])
-    message = f"Environment could not be built: {sentence}" + (f" {last}" if lines else "")
-    return errors.ImageBuildFailure(_masked(message), target="conda_file")
-
-
-def _masked(text: str) -> str:
-    """The text without passwords and tokens in URLs, which requirements and indexes may have."""
-    return re.sub(r"(://[^\s?]+\?)\S+", r"\1***", re.sub(r"(?<=://)[^/@\s]+@", "***@", text))
