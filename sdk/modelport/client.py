@@ -133,7 +133,7 @@ class MLClient:
     def local(
         cls,
         *,
-        backend: str = "process",
+        backend: str | None = None,
         home: str | os.PathLike[str] | None = None,
         show_progress: bool = True,
     ) -> MLClient:
@@ -141,7 +141,8 @@ class MLClient:
         A client for this machine. It talks to a background server, which is started when none runs.
 
         Args:
-            backend: What runs replicas: `process`, or `docker`; a workspace has one for good.
+            backend: What runs replicas: `process`, or `docker`. A workspace has one for good: None is what the one in
+                `home` has, at first processes.
             home: The workspace's folder; `MODELPORT_HOME`, else `~/.modelport`, and for Docker the folder `docker` in
                 there.
             show_progress: Whether a terminal is told of uploads, and of operations that are waited for.
@@ -151,10 +152,10 @@ class MLClient:
             errors.DockerEngineNotAvailableError: Docker's engine does not answer.
             errors.LocalServerError: The server could not be started, or the folder is one of another backend.
         """
-        if backend not in _BACKENDS:
+        if backend not in (*_BACKENDS, None):
             raise ValidationException(f"There is no backend '{backend}' here: use process or docker.", target="backend")
         transport = _connect().local(Path(home) if home else None, backend)
-        return cls._over(transport, show_progress=show_progress, place=backend)
+        return cls._over(transport, show_progress=show_progress, place=transport.backend)
 
     @classmethod
     def connect(cls, url: str, *, credential: str, show_progress: bool = True, **keywords: Any) -> MLClient:

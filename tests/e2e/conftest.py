@@ -12,21 +12,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 
+import docker
 import psutil
 import pytest
 
-from modelport import MLClient
+from modelport import MLClient, engine
+from modelport.backends.docker import workspace_mark
+from modelport.backends.watched import folder_name
 from modelport.controlplane.home import open_home
-from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint
+from modelport.entities import CodeConfiguration, Environment, ManagedOnlineDeployment, ManagedOnlineEndpoint
 from modelport.testing import environments_folder
 
 LOAD = Path(__file__).with_name("load.py")
+
+BASE = "modelport-test/base:bookworm"
 
 SCRIPT = """
 import json
@@ -34,20 +41,25 @@ import os
 import time
 
 MODEL = {model!r}
+CONTAINED = os.path.exists("/.dockerenv")
+WHO = int.from_bytes(os.urandom(6), "big") if CONTAINED else os.getpid()
 record = None
 
 
 def init():
     global record
     time.sleep({start})
-    record = os.open({runs!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    runs = {runs!r}
+    if CONTAINED:  # nothing of this machine is in there but the replica's own folder
+        runs = "/run/modelport/runs-" + str(WHO)
+    record = os.open(runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def run(data):
     n = json.loads(data)["n"]
-    os.write(record, f"{{n}} {{MODEL}} {{os.getpid()}}\\n".encode())
+    os.write(record, f"{{n}} {{MODEL}} {{WHO}}\\n".encode())
     time.sleep({busy})
-    return {{"n": n, "model": MODEL, "pid": os.getpid()}}
+    return {{"n": n, "model": MODEL, "pid": WHO}}
 """
 """Writes down every run, in one piece, before it answers."""
 
@@ -67,6 +79,8 @@ def ended(process):
 
     One that was started here is cleared away.
     """
+    if isinstance(process, Container):
+        return process.ended()
     with suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     try:
@@ -99,8 +113,35 @@ def binomial_bound(draws, percent):
     return range(low, high + 1)
 
 
+class Container:
+    """A replica that is a container, as `psutil.Process` is one that is a process; `pid` is what its answers say."""
+
+    def __init__(self, found, folder):
+        self._found = found
+        started = datetime.fromisoformat(found.attrs["State"]["StartedAt"][:19] + "+00:00").timestamp()
+        wrote = [each for each in folder.glob("w/runs-*") if each.stat().st_mtime >= started]
+        self.host_pid = found.attrs["State"]["Pid"]
+        # Before it has written anything it has no name of its own.
+        self.pid = int(max(wrote, key=lambda each: each.stat().st_ctime).name[5:]) if wrote else -self.host_pid
+        self.deployment = found.labels["deployment"]
+
+    def kill(self):
+        self._found.kill()
+
+    def ended(self):
+        try:
+            self._found.reload()
+        except docker.errors.NotFound:
+            return True
+        state = self._found.attrs["State"]
+        return not state["Running"] or state["Pid"] != self.host_pid
+
+
 class Site:
     """A workspace in a folder of its own, seen from outside."""
+
+    backend = "process"
+    environment = None
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp")).resolve()
@@ -116,7 +157,7 @@ class Site:
     @property
     def client(self):
         """The client that is open; the first one starts the server."""
-        self._client = self._client or MLClient.local(home=self.home)
+        self._client = self._client or MLClient.local(home=self.home, backend=self.backend)
         return self._client
 
     def another_client(self):
@@ -150,6 +191,7 @@ class Site:
             name=model.partition("-")[0],
             endpoint_name="tides",
             code_configuration=CodeConfiguration(code=str(code), scoring_script="score.py"),
+            environment=self.environment,
             instance_type="Standard_DS3_v2",
             instance_count=instances,
         )
@@ -199,10 +241,17 @@ class Site:
         wait_until(lambda: ended(process), f"process {process.pid} ends")
         return SimpleNamespace(pid=process.pid, before=before, after=time.monotonic())
 
+    def forget_runs(self):
+        """Count runs from now on."""
+        self.recorded.write_bytes(b"")  # the same file: replicas have it open
+
+    def _recorded_runs(self):
+        return self.recorded.read_text()
+
     def runs(self):
         """Every run() of any replica: request → [(model, pid), …]."""
         found = {}
-        for line in self.recorded.read_text().splitlines():
+        for line in self._recorded_runs().splitlines():
             n, model, pid = line.split()
             found.setdefault(int(n), []).append((model, int(pid)))
         return found
@@ -228,6 +277,75 @@ class Site:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
+class DockerSite(Site):
+    """As `Site`, with containers for replicas."""
+
+    backend = "docker"
+    environment = Environment(image=BASE)
+
+    def __init__(self):
+        super().__init__()
+        self.engine = docker.from_env()
+        self._folder = self.runtime / "r"
+        self._files = {}
+        self._forgotten = {}
+        self._closing = threading.Event()
+        self._gatherer = threading.Thread(target=self._gather)
+        self._gatherer.start()
+
+    def _gather(self):
+        """Open what replicas write before they are gone with it."""
+        while not self._closing.wait(0.02):
+            for path in self._folder.glob("*/w/runs-*"):
+                with suppress(FileNotFoundError):
+                    if path.name not in self._files:
+                        self._files[path.name] = path.open()
+
+    def forget_runs(self):
+        self._forgotten = {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
+
+    def _recorded_runs(self):
+        for name, file in self._files.items():
+            file.seek(self._forgotten.get(name, 0))
+        return "".join(file.read() for file in self._files.values())
+
+    def _containers(self, **options):
+        label = [f"{engine.WORKSPACE}={workspace_mark(self._folder)}", f"{engine.KIND}=replica"]
+        return self.engine.containers.list(filters={"label": label}, ignore_removed=True, **options)
+
+    def replicas(self, deployment="blue"):
+        found = [Container(each, self._folder_of(each)) for each in self._containers()]
+        return {each.pid: each for each in found if each.deployment == deployment and each.pid > 0}
+
+    def processes(self):
+        running = [Container(each, self._folder_of(each)) for each in self._containers()]
+        return {**super().processes(), **{each.host_pid: each for each in running}}
+
+    def _folder_of(self, container):
+        revision, _, index = container.labels["modelport.replica"].rpartition("-")
+        return self._folder / folder_name(revision, int(index))
+
+    def close(self):
+        self._closing.set()
+        self._gatherer.join()
+        for file in self._files.values():
+            file.close()
+        for process in self.servers().values():
+            process.kill()
+            wait_until(lambda process=process: ended(process), f"process {process.pid} ends")
+        for each in self._containers(all=True):
+            each.remove(force=True)
+        for network in self.engine.networks.list(
+            filters={"label": f"{engine.WORKSPACE}={workspace_mark(self._folder)}"}
+        ):
+            network.remove()
+        self.engine.close()
+        super().close()
+
+
+SITES = {"process": Site, "docker": DockerSite}
+
+
 class Load:
     """The load generator's process, and what it saw."""
 
@@ -236,7 +354,7 @@ class Load:
         out = site.home / f"load-{time.monotonic_ns()}.jsonl"
         out.touch()
         self._lines, self._half, self._seen = out.open(), "", []
-        site.recorded.write_bytes(b"")  # the same file: replicas have it open
+        site.forget_runs()
         self.phases = {}
         url, key = site.address()
         command = [sys.executable, str(LOAD), url, key, str(out)]
@@ -325,18 +443,20 @@ def runtimes():
     assert not left, f"left running: {left}"
 
 
-def opened_site(runtimes):
-    """A workspace, closed in the end."""
-    site = Site()
+def opened_site(runtimes, request):
+    """A workspace with the backend that `request` asks for, closed in the end."""
+    if request.param == "docker":
+        request.getfixturevalue("docker_engine")
+    site = SITES[request.param]()
     runtimes += [str(site.runtime), f"serve --home {site.home}"]
     yield site
     site.close()
 
 
-@pytest.fixture
-def empty_site(runtimes):
+@pytest.fixture(params=SITES)
+def empty_site(runtimes, request):
     """A workspace without anything; its server starts with the first client."""
-    yield from opened_site(runtimes)
+    yield from opened_site(runtimes, request)
 
 
 @pytest.fixture
@@ -348,10 +468,10 @@ def site(empty_site):
     return empty_site
 
 
-@pytest.fixture(scope="module")
-def module_site(runtimes):
+@pytest.fixture(scope="module", params=SITES)
+def module_site(runtimes, request):
     """As `empty_site`, one for all tests of a file."""
-    yield from opened_site(runtimes)
+    yield from opened_site(runtimes, request)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ FIRST = """
 import pickle, sys
 from modelport import MLClient
 
-home, endpoint, green = pickle.load(sys.stdin.buffer)
-client = MLClient.local(home=home)
+home, backend, endpoint, green = pickle.load(sys.stdin.buffer)
+client = MLClient.local(home=home, backend=backend)
 client.online_endpoints.begin_create_or_update(endpoint).result()
 poller = client.online_deployments.begin_create_or_update(green)
 assert not poller.done()
@@ -23,7 +23,7 @@ print("ended", flush=True)
 def test_another_client_finds_what_a_killed_one_had_begun(empty_site, until):
     site = empty_site
     green = site.deployment("green-1", 2, start=1.5)
-    begun = pickle.dumps((str(site.home), site.endpoint, green))
+    begun = pickle.dumps((str(site.home), site.backend, site.endpoint, green))
     first = subprocess.Popen([sys.executable, "-c", FIRST], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         first.stdin.write(begun)

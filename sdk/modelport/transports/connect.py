@@ -18,16 +18,20 @@ from modelport.transports.rest import RestTransport
 from modelport.transports.tokens import Entra, Fixed, Policy, Signer, TokenCredential
 
 
-def local(home: Path | None, backend: str) -> RestTransport:
+def local(home: Path | None, backend: str | None) -> Background:
     """
     To the background server of a workspace on this machine, started when none runs.
+
+    Args:
+        home: The workspace's folder; None is the user's own for the backend.
+        backend: What runs its replicas; None is what has run them before, at first processes.
 
     Raises:
         errors.LocalServerError: It could not be started.
         errors.DockerEngineNotAvailableError: It would need Docker's engine, which does not answer.
     """
-    folder = (home or launch.home_folder(backend)).expanduser().resolve()
-    return _Background(launch.find_or_start(folder, backend))
+    folder = (home or launch.home_folder(backend or "process")).expanduser().resolve()
+    return Background(launch.find_or_start(folder, backend))
 
 
 def server(url: str, token: str, options: Options | None = None) -> RestTransport:
@@ -122,15 +126,15 @@ class _Azure(RestTransport):
         return self.beside(front, where)
 
 
-class _Background(RestTransport):
+class Background(RestTransport):
     """To the background server, which may be another one, at another address, by the next request."""
 
     def __init__(self, server: launch.Server) -> None:
         super().__init__(server.url, LOCAL_WORKSPACE, Fixed(lambda: server.token), Options())
-        self._home, self._backend = server.home, server.backend
+        self._home, self.backend = server.home, server.backend
 
     def _to_docker(self) -> RestTransport:
-        return self if self._backend == "docker" else local(self._home / "docker", "docker")
+        return self if self.backend == "docker" else local(self._home / "docker", "docker")
 
     def _send(self, request: Request) -> Response:
         try:
