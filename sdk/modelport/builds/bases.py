@@ -128,6 +128,7 @@ class Bases:
         with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
             record = self._shelf.found(key)
             if record is None or self._pull:
+                engine.readable(context.folder)  # what is copied keeps its mode, and uploads are their owner's alone
                 build = contexts.built_with_buildx if contexts.has_buildx() else contexts.built_classic
                 with self._records.told(key, report) as tell:
                     self._go_on()
