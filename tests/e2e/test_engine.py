@@ -16,23 +16,45 @@ from modelport.builds.image import ImageBuilder
 from modelport.errors import DockerEngineNotAvailableError
 from modelport.testing import environments_folder
 
+POOL, HERE, THERE = "10.213.0.0/16", "10.214.0.1", "10.214.0.2"
+"""Addresses of the engine's containers, and of the two ends of the way to them."""
+
 
 class Engine:
-    """An engine of the test's own, which it may kill: with images of the machine's, and nothing else of it."""
+    """
+    An engine of the test's own, which it may kill: with images of the machine's, and nothing else of it.
+
+    It has a network namespace to itself: two engines in one fight over bridges and firewall rules.
+    """
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self._name = folder, f"mp-{os.getpid()}"
         self.host = f"unix://{folder}/s"
         self._log = (folder / "log").open("ab")
         self._process = None
+
+    def open(self):
+        """Make the way to its containers."""
+        way = f"{self._name}-way"[:15]
+        for line in (
+            f"netns add {self._name}",
+            f"link add {way} type veth peer name eth0 netns {self._name}",
+            f"addr add {HERE}/30 dev {way}",
+            f"link set {way} up",
+            f"-n {self._name} addr add {THERE}/30 dev eth0",
+            f"-n {self._name} link set eth0 up",
+            f"-n {self._name} link set lo up",
+            f"route add {POOL} via {THERE}",
+        ):
+            subprocess.run(["ip", *line.split()], check=True)
 
     def start(self):
         here = self.folder
         options = ["--data-root", here / "data", "--exec-root", here / "exec", "--pidfile", here / "pid"]
         options += ["-H", self.host]
-        # Its own rules for the machine's firewall would replace those of the machine's engine.
-        options += ["--bridge", "none", "--iptables=false", "--ip-masq=false"]
-        self._command = ["dockerd", *options]
+        options += ["--iptables=false", "--default-address-pool", f"base={POOL},size=24", "--bip", "10.213.255.1/24"]
+        # Not `ip netns exec`, which hides the control groups.
+        self._command = ["nsenter", f"--net=/run/netns/{self._name}", "dockerd", *options]
         wait_until(self.answers, "the engine answers", 120)
 
     def answers(self):
@@ -57,23 +79,25 @@ class Engine:
         assert save.returncode == 0
 
     def close(self):
-        if self._process.poll() is None:
+        if self._process and self._process.poll() is None:
             self._process.terminate()
             try:
                 self._process.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill()
+        subprocess.run(["ip", "netns", "del", self._name], check=False)  # with it goes the way
         self._log.close()
 
 
 @pytest.fixture
 def engine(docker_engine):
-    if os.getuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("An engine of the test's own takes root, and dockerd.")
+    if os.getuid() != 0 or None in (shutil.which("dockerd"), shutil.which("ip")):
+        pytest.skip("An engine of the test's own takes root, dockerd and iproute2.")
     built = ImageBuilder(environments_folder() / "images").build(Wanted(image=BASE), print)
     folder = Path(tempfile.mkdtemp(prefix="mp-docker-", dir="/var/tmp"))
     made = Engine(folder)
     try:
+        made.open()
         made.start()
         made.take([BASE, *docker_engine.images.get(built.image).tags])
         yield made
