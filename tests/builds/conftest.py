@@ -105,7 +105,11 @@ class Bench:
         try:
             return builder.build(wanted, lines.append), lines
         finally:
-            self._images += re.findall(r"^ ---> ([0-9a-f]{12})$", "\n".join(lines), re.MULTILINE)
+            self._steps("\n".join(lines))
+
+    def _steps(self, lines):
+        """Take note of what the steps of a Dockerfile leave, which are the engine's cache."""
+        self._images += re.findall(r"^ ---> ([0-9a-f]{12})$", lines, re.MULTILINE)
 
     def failure(self, builder, wanted, kind=errors.ImageBuildFailure):
         """The message of the error with which a build ends."""
@@ -123,7 +127,8 @@ class Bench:
 
     def image(self, dockerfile, **files):
         """The id of an image that was built from a Dockerfile, as people do it."""
-        image, _ = self.engine.images.build(path=str(self.context(dockerfile, **files)), rm=True, forcerm=True)
+        image, log = self.engine.images.build(path=str(self.context(dockerfile, **files)), rm=True, forcerm=True)
+        self._steps("".join(each.get("stream", "") for each in log))
         self._images.append(image.id)
         return image.id
 
@@ -171,16 +176,22 @@ class Bench:
             for container in self.builds(builder):
                 container.remove(force=True)
             self._images += [record.image for record in builder._records.all().values() if record.ours]
-        # Children first: whatever an image was made from is removed after it.
-        for image in [*reversed(self._images), *self._images]:
-            with contextlib.suppress(docker.errors.ImageNotFound, docker.errors.APIError):
-                if not self.base_of(image):
-                    self.engine.api.remove_image(image, force=True)
+        left = set(self._images)
+        # An image goes when nothing that was made from it is left.
+        while gone := {image for image in left if self._gone(image)}:
+            left -= gone
         with contextlib.suppress(docker.errors.NotFound):
             self.engine.volumes.get(self.packages).remove()
 
-    def base_of(self, image):
-        return self.base in self.engine.images.get(image).tags
+    def _gone(self, image):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            if self.base in self.engine.images.get(image).tags:
+                return True
+            try:
+                self.engine.api.remove_image(image, force=True, noprune=True)
+            except docker.errors.APIError:
+                return False
+        return True
 
 
 @pytest.fixture(scope="module")

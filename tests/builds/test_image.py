@@ -271,8 +271,7 @@ def test_azures_server_serves_where_the_image_has_it(bench, builder, tmp_path, u
     assert builder.has(built.key)
     container = bench.container(
         built.image,
-        [built.python, "-m", "azureml_inference_server_http.amlserver"],
-        environment={"AML_APP_ROOT": "/code"},
+        [built.python, "-m", "azureml_inference_server_http.amlserver", "--entry_script", "/code/main.py"],
         volumes={str(tmp_path): {"bind": "/code", "mode": "ro"}},
     )
     assert post(container, "/score", "tides", until) == '"azure"'
