@@ -173,6 +173,8 @@ class ImageBuilder:
         for end in list(self._closers):
             with suppress(errors.ModelportError):
                 end()
+        if self._prefixes is not None:
+            self._prefixes.close()
         with self._connecting:
             if self._connection is not None:
                 self._connection.close()
