@@ -23,6 +23,7 @@ DOORS = {
     "azure": ("modelport/identity.py", "modelport/transports/"),
     "click": ("modelport/cli/",),
     "docker": (
+        "modelport/builds/bases.py",
         "modelport/builds/contexts.py",
         "modelport/builds/environments.py",
         "modelport/builds/image.py",

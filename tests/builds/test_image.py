@@ -390,7 +390,7 @@ def test_what_buildx_says_is_told_with_the_line(bench, builder, tmp_path, monkey
 
 def test_an_image_that_is_not_to_be_had_is_one_sentence(bench, builder):
     message = bench.failure(builder, Wanted(image="modelport-test/nowhere:1"))
-    assert message.startswith("Image 'modelport-test/nowhere:1' is not here and could not be pulled: ")
+    assert message.startswith("Image 'modelport-test/nowhere:1' could not be pulled: ")
     assert "docker login" in message
     assert "\n" not in message
 
