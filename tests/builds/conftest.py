@@ -169,17 +169,29 @@ class Bench:
         return {image for image in noted if builder._shelf.image(image)}
 
     def close(self):
-        for container in self.engine.containers.list(all=True, filters={"label": f"modelport-test={self.packages}"}):
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._remove_packages)
+            stack.callback(self._remove_images)
+            for builder in self._builders:
+                stack.callback(self._remove_builder, builder)
+            for container in self.engine.containers.list(
+                all=True, filters={"label": f"modelport-test={self.packages}"}
+            ):
+                stack.callback(container.remove, force=True)
+
+    def _remove_builder(self, builder):
+        self._images += [record.image for record in builder._records.all().values() if record.ours]
+        for container in self.builds(builder):
             container.remove(force=True)
-        for builder in self._builders:
-            builder.close()
-            for container in self.builds(builder):
-                container.remove(force=True)
-            self._images += [record.image for record in builder._records.all().values() if record.ours]
+        builder.close()
+
+    def _remove_images(self):
         left = set(self._images)
         # An image goes when nothing that was made from it is left.
         while gone := {image for image in left if self._gone(image)}:
             left -= gone
+
+    def _remove_packages(self):
         with contextlib.suppress(docker.errors.NotFound):
             self.engine.volumes.get(self.packages).remove()
 

@@ -260,6 +260,9 @@ class Prefixes:
         self._prefix.chmod(0o700)
         return Built(key="a prefix", python=str(self._prefix / "bin/python"))
 
+    def close(self):
+        pass
+
 
 def test_a_prefix_from_outside_is_put_in_the_same_place(bench, small_scoring, tmp_path):
     builder = bench.builder(small_scoring, prefixes=Prefixes(tmp_path, small_scoring))
