@@ -485,6 +485,17 @@ def test_pruning_removes_the_longest_unused_and_nothing_of_others(bench, small_s
     assert bench.engine.images.get(bench.base)
 
 
+def test_the_steps_of_a_dockerfile_are_pruned_with_its_image(bench, small_scoring):
+    builder = bench.builder(small_scoring)
+    context = bench.context(f"FROM BASE\nENV WHO={bench.packages}\n")
+    built, lines = bench.build(builder, Wanted(context=context, own_server=True))
+    step = lines[lines.index(next(line for line in lines if line.startswith("Removing intermediate"))) + 1]
+    assert builder._shelf.image(step.removeprefix(" ---> "))
+    assert built.key in builder.prune([], None)
+    assert builder._shelf.image(step.removeprefix(" ---> ")) is None
+    assert bench.engine.images.get(bench.base)
+
+
 def test_what_cannot_be_is_said_without_an_engine(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     builder = ImageBuilder(tmp_path / "cache")

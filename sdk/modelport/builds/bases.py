@@ -133,7 +133,9 @@ class Bases:
                 with self._records.told(key, report) as tell:
                     self._go_on()
                     image = build(context, name, shelves.labels(key), tell, self._closers, pull=self._pull)
-                record = Record(image=self._shelf.image(image) or image, size_bytes=self._shelf.size_bytes(image))
+                record = Record(
+                    image=self._shelf.image(image) or image, size_bytes=self._shelf.size_bytes(image), steps=True
+                )
                 self._records.put(key, record)
         self._records.touch(key)
         return self._about(record.image, f"of {context.dockerfile}", (key,))

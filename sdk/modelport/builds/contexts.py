@@ -260,4 +260,4 @@ def _meant(said: str, instruction: str) -> str:
     if missing := re.search(r"stat (\S+?): (?:file does not exist|no such file)|\"?(/\S+?)\"?: not found", said):
         named = (missing[1] or missing[2]).lstrip("/")
         return f"'{named}' is not in the folder that the image is built from, or .dockerignore leaves it out. Add it."
-    return f"{said}. Correct the file."
+    return f"{said}." if instruction else f"{said}. Correct the file."

@@ -33,6 +33,8 @@ class Record:
     python: str = ""
     under: tuple[str, ...] = ()
     """Keys of what it was made from, which stay as long as it does."""
+    steps: bool = False
+    """Whether it was built from a Dockerfile, whose steps are images without names below it."""
     ours: bool = True
     """Whether it was made here."""
 

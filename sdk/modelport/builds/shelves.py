@@ -108,9 +108,9 @@ class Shelf:
                 if self._records.last_use(key) != used:
                     return False
                 image = record.image
-                # Its parents may be others' images, which they took the names from.
+                # Below it are a Dockerfile's steps, which go too, or an image of others, which may have lost its name.
                 if record.ours and not self._gone(
-                    f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=True)
+                    f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=not record.steps)
                 ):
                     return False
                 self._records.remove(key)
