@@ -3,7 +3,7 @@ import time
 import pytest
 
 from modelport.builds.base import Wanted
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def scoring(tmp_path):
 
 @pytest.fixture
 def builder(tmp_path, scoring):
-    return VenvBuilder(tmp_path / "cache", scoring=scoring)
+    return PrefixBuilder(tmp_path / "cache", scoring=scoring)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.conftest import SCRIPT
 
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model, ProbeSettings
 from modelport.errors import (
     GatewayRejected,
@@ -157,7 +157,7 @@ def test_an_update_that_the_gateway_does_not_take_up_leaves_the_old_revision(slo
 
 def test_closing_ends_a_build(tmp_path):
     began = time.monotonic()
-    builder = VenvBuilder(tmp_path / "environments")
+    builder = PrefixBuilder(tmp_path / "environments")
     seen = []
 
     def report(line):

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from modelport.backends import open_backend
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.controlplane.app import App
 from modelport.controlplane.home import Home, open_home
 from modelport.errors import LocalServerError
@@ -45,7 +45,7 @@ class LocalWorkspace:
             # Of a cache that others share, nobody here knows what they serve from.
             shared = environments is not None or cache.is_symlink()
             most_bytes = None if shared else MOST_BYTES
-            self.app = App(self.home, runs, self.gateway, VenvBuilder(cache), most_bytes=most_bytes)
+            self.app = App(self.home, runs, self.gateway, PrefixBuilder(cache), most_bytes=most_bytes)
         except BaseException:
             runs.close()
             raise
