@@ -52,7 +52,11 @@ def conda_fault(verdict: Verdict, packages: Sequence[Package], channels: Sequenc
         return f"{_listed(ours)}, which the scoring server needs, is not in {named}. Add a channel that has it."
     if re.search(r"No candidates were found|no candidates were found", verdict.reason) and len(verdict.specs) == 1:
         missing = verdict.reason.startswith("Cannot solve the request because of: No candidates")
-        why = f"{named} has no such package" if missing else "something that it needs is in no channel"
+        why = (
+            f"{named} has no such package, or not in such a version"
+            if missing
+            else "something that it needs is in no channel"
+        )
         return f"{asked}{places} cannot be had: {why}. Check its name and version, or add a channel that has it."
     if ours:
         return f"{asked}{places} cannot be had with {_listed(ours)}. Ask for another version of one of them."

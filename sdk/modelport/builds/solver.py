@@ -105,7 +105,7 @@ class _Reporter:
         name = self.names.get(cache_entry, "")
         found = next((each for each in self.records if each.name.normalized == name), None)
         if found:
-            size = f" ({found.size / 1e6:.1f} MB)" if found.size else ""
+            size = f" ({max(found.size / 1e6, 0.1):.1f} MB)" if found.size else ""
             _say(f"Downloading {name} {found.version}{size}")
         return cache_entry
 
@@ -121,6 +121,7 @@ class _Job:
 
     order: Order
     rattler: Any = Factory(lambda: import_module("rattler"))
+    errors: Any = Factory(lambda: import_module("rattler.exceptions"))
 
     async def run(self) -> None:
         records = self.locked() or await self.solve()
@@ -137,7 +138,7 @@ class _Job:
                 client=self.client(),
                 reporter=_Reporter(records),
             )
-        except self.rattler.exceptions.InstallerError as error:
+        except self.errors.InstallerError as error:
             raise _Refused(kind="channel" if _asked_in(str(error)) else "other", reason=str(error),
                            channel=self.channel_in(str(error))) from error  # fmt: skip
 
@@ -164,9 +165,9 @@ class _Job:
         began = time.monotonic()
         try:
             records = await self.solved(specs, gateway)
-        except self.rattler.exceptions.GatewayError as error:
+        except self.errors.GatewayError as error:
             raise _Refused(kind="channel", reason=str(error), channel=self.channel_in(str(error))) from error
-        except self.rattler.exceptions.SolverError as error:
+        except self.errors.SolverError as error:
             raise await self.explained(specs, gateway, str(error)) from error
         _say(f"Solved in {time.monotonic() - began:.1f} s: {len(records)} conda packages")
         self.keep(records)
@@ -175,7 +176,7 @@ class _Job:
     def spec(self, index: int) -> Any:
         try:
             return self.rattler.MatchSpec(self.order.specs[index])
-        except self.rattler.exceptions.InvalidMatchSpecError as error:
+        except self.errors.InvalidMatchSpecError as error:
             raise _Refused(kind="spec", reason=str(error), specs=[index]) from error
 
     async def solved(self, specs: Sequence[Any], gateway: Any) -> list[Any]:
@@ -197,7 +198,7 @@ class _Job:
                 break
             try:
                 await self.solved([specs[each] for each in rest], gateway)
-            except self.rattler.exceptions.SolverError as error:
+            except self.errors.SolverError as error:
                 guilty, reason = rest, str(error)
         return _Refused(kind="unsolvable", reason=reason, specs=guilty)
 
