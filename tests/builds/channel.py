@@ -13,6 +13,7 @@ import http.server
 import importlib.metadata
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import sysconfig
 import tarfile
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -118,27 +119,57 @@ def index(channel):
     asyncio.run(index_fs(channel, write_zst=False, write_shards=False, force=True))
 
 
-def shared(cache, name, make):
-    """
-    The channel that `make(folder)` fills, made once for all processes that share the folder `cache`.
+def add_channels(folder):
+    """What the tests install: two channels, `main` with Python and real packages, and `extra`."""
+    main, extra = folder / "main", folder / "extra"
+    add_python(main)
+    for name in ("click", "MarkupSafe", "PyYAML", "psutil", "idna"):
+        add_distribution(main, name)
+    # conda's own pip is not needed for anything here but to be asked for.
+    add_python_module(main, "pip", "99.0")
+    for version in ("1.0", "2.0"):
+        add_python_module(main, "tiny", version)
+    add_python_module(main, "old-needs", "1.0", depends=["python", "tiny <2"])
+    add_python_module(main, "new-needs", "1.0", depends=["python", "tiny >=2"])
+    add_python_module(main, "lacks-one", "1.0", depends=["python", "nobody-has-this"])
+    add_python_module(main, "for-312", "1.0", depends=["python 3.12.*"])
+    add_python_module(main, "wants-gpu", "1.0", depends=["python", "__cuda"])
+    add_python_module(main, "wants-linux", "1.0", depends=["python", "__linux"])
+    add_python_module(
+        main, "many-names", "1.0", source="from many_names_too import VALUE\n", depends=["many-names-too"]
+    )
+    add_python_module(main, "many-names-too", "1.0", source="VALUE = 7\n")
+    where = f"#!{PLACEHOLDER}/bin/python\nprint({PLACEHOLDER!r})\n".encode()
+    add(main, "where", "1.0", depends=["python"], files={"bin/where": where, "share/where.txt": PLACEHOLDER.encode()})
+    add(main, "flavour", "1.0", build="plain_0", files={"share/flavour.txt": b"plain"})
+    add(main, "flavour", "1.0", build="rich_0", number=1, files={"share/flavour.txt": b"rich"})
+    add(main, "dated", "2024a")
+    add_python_module(extra, "tiny", "9.0")
+    add_python_module(extra, "elsewhere", "1.0")
+    index(main)
+    index(extra)
 
-    What it is made of is in its name: this file, the interpreter, and `name`.
+
+def shared(cache, make):
     """
-    digest = sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:12]
-    channel = cache / f"{name}-{digest}"
-    if not channel.exists():
-        part = cache / f"{name}-{digest}.{threading.get_native_id()}"
+    The folder that `make` fills, made once for all that share the folder `cache`.
+
+    What it is made of is in its name: this file, the interpreter, and what is installed beside it.
+    """
+    installed = sorted(f"{each.name} {each.version}" for each in importlib.metadata.distributions())
+    said = [make.__name__, sys.version, sys.base_prefix, *installed]
+    folder = cache / sha256(Path(__file__).read_bytes() + json.dumps(said).encode()).hexdigest()[:12]
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}")
         make(part)
-        index(part)
-        try:
-            part.rename(channel)
-        except OSError:  # another process was faster
-            shutil.rmtree(part)
-    return channel
+        with suppress(OSError):  # another process was faster
+            part.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
 
 
 def add_many(channel, count=30):
-    """A channel for benchmarks: Python and `count` packages, the last of which needs all of them."""
+    """A channel for benchmarks: `count` packages, Python among them; `whole` needs all others."""
     add_python(channel)
     names = [f"part{number:02}" for number in range(count - 2)]
     for each, before in zip(names, [None, *names], strict=False):
@@ -147,6 +178,7 @@ def add_many(channel, count=30):
             channel, each, "1.0", source=source, depends=["python", *([f"{before} >=1"] if before else [])]
         )
     add(channel, "whole", "1.0", depends=names)
+    index(channel)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

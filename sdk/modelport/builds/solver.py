@@ -14,6 +14,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -219,7 +220,7 @@ class _Job:
             each.file_name for each in records if not each.url.startswith("file:") and not cached.contains_record(each)
         ]
         if absent:
-            raise _Refused(kind="absent", reason="", packages=absent)
+            raise _Refused(kind="absent", reason="", packages=sorted(absent))
 
     def client(self) -> Any:
         """What sends requests: with the passwords and tokens that channels were written with, and the user's own."""
@@ -243,11 +244,9 @@ class _Job:
 
     def channel_in(self, reason: str) -> str:
         """URL of the channel that rattler's words are about."""
-        return max(
-            (each.url for each in self.order.channels if each.url in reason or each.asked in reason),
-            key=len,
-            default="",
-        )
+        # Of tokens and passwords it shows stars.
+        said = re.sub(r"/t/[^/]+/", "/", re.sub(r"(?<=://)[^/@\s]+@", "", reason))
+        return max((each.url for each in self.order.channels if f"{each.url}/" in said), key=len, default="")
 
 
 def main() -> int:
@@ -288,4 +287,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not sys.exit(): rattler's threads may call Python still, and abort the process when that is being torn down.
+    os._exit(main())
