@@ -8,12 +8,15 @@ tests, benchmarks make channels with this.
 
 import asyncio
 import base64
+import compileall  # noqa: F401 - loaded, so that its bytecode is in the package
 import functools
 import http.server
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -99,11 +102,10 @@ def add_python(channel):
     """The interpreter that runs this, without what only its own tests and tools need."""
     base = Path(sys.base_prefix)
     library = Path(sysconfig.get_paths()["stdlib"])
-    contents = {
-        f"lib/python{HERE}/{path.relative_to(library).as_posix()}": path
-        for path in sorted(library.rglob("*"))
-        if path.is_file() and not _LEFT_OUT & set(path.relative_to(library).parts) and "config-" not in path.as_posix()
-    }
+    kept = [path for path in sorted(library.rglob("*")) if path.is_file() and _is_kept(path.relative_to(library))]
+    contents = {f"lib/python{HERE}/{path.relative_to(library).as_posix()}": path for path in kept}
+    contents |= {place: _stripped(path) for place, path in contents.items() if path.suffix == ".so"}
+    contents |= dict(_compiled(library, kept))
     contents[f"{SITE}/README.txt"] = b"Packages are installed here.\n"
     contents[f"bin/python{HERE}"] = base / "bin" / f"python{HERE}"
     contents["bin/python"] = contents["bin/python3"] = f"-> python{HERE}"
@@ -286,6 +288,24 @@ def _write(archive, place, content):
         member.mode = 0o755
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))
+
+
+def _is_kept(path):
+    tests = path.name.startswith(("_test", "_ctypes_test", "xx")) and path.suffix == ".so"
+    return not _LEFT_OUT & set(path.parts) and not path.parts[0].startswith("config-") and not tests
+
+
+def _compiled(library, kept):
+    """Bytecode of the modules that this process has loaded, which others load as well when they start."""
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in kept:
+            if str(path) in loaded and path.suffix == ".py":
+                place = Path(importlib.util.cache_from_source(path.relative_to(library)))
+                made = Path(folder) / "made.pyc"
+                # Files of packages have other times than they had here.
+                py_compile.compile(path, made, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+                yield f"lib/python{HERE}/{place.as_posix()}", made.read_bytes()
 
 
 def _stripped(library):
