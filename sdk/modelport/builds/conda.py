@@ -163,7 +163,10 @@ class _Reading:
         except ValueError as error:
             self.fault(path, str(error))
             return
-        self.channels.extend(each for each in found if each not in self.channels)
+        self.ask(found)
+
+    def ask(self, found: tuple[Channel, ...]) -> None:
+        self.channels += [each for each in found if each.url not in {other.url for other in self.channels}]
 
     def package(self, path: str, line: str) -> None:
         shown = masked(line)
@@ -181,7 +184,7 @@ class _Reading:
             except ValueError as error:
                 self.fault(path, f"'{shown}': {error}")
                 return
-            self.channels.extend(each for each in found if each not in self.channels)
+            self.ask(found)
             spec = f"{found[0].url}{subdir}::{spec}" if len(found) == 1 else spec
         self.packages.append(Package(shown, path, parsed["name"].lower(), spec))
 
@@ -248,7 +251,7 @@ def _split(rest: str) -> tuple[str, str] | None:
     tight = re.sub(r"\s*([=<>!~,|()]+)\s*", r"\1", rest).strip()
     if not tight:
         return "", ""
-    built = re.fullmatch(r"(=?=?[^=<>!~\s]+)[=\s]([\w.*+^$|()\\-]+)", tight)
+    built = re.fullmatch(r"(=?=?[^=<>!~\s]*[^=<>!~\s|,(])[=\s]([\w.*+^$|()\\-]+)", tight)
     version, build = (built[1], built[2]) if built else (tight, "")
     # With a build string, a single `=` is exact to conda.
     return ("==" + version.lstrip("=") if build else version, build) if _is_version(version) else None
