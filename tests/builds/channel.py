@@ -15,7 +15,6 @@ import importlib.metadata
 import importlib.util
 import io
 import json
-import os
 import py_compile
 import shutil
 import subprocess
@@ -24,12 +23,14 @@ import sysconfig
 import tarfile
 import tempfile
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from rattler import Subdir
 from rattler.index import index_fs
+
+from modelport.builds.locks import locked
 
 HERE = f"3.{sys.version_info.minor}"
 FULL = "{}.{}.{}".format(*sys.version_info)
@@ -68,9 +69,10 @@ def add(channel, name, version, *, depends=(), files=None, noarch="generic", bui
 
 def add_python_module(channel, name, version, *, source=None, depends=("python",), **rest):
     """A package with one module and its metadata, as a wheel that conda has installed would leave them."""
-    metadata = f"site-packages/{name}-{version}.dist-info"
+    module = name.replace("-", "_")
+    metadata = f"site-packages/{module}-{version}.dist-info"
     files = {
-        f"site-packages/{name.replace('-', '_')}.py": (source or f"__version__ = {version!r}\n").encode(),
+        f"site-packages/{module}.py": (source or f"__version__ = {version!r}\n").encode(),
         f"{metadata}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
         f"{metadata}/INSTALLER": b"conda",
         # conda-forge's packages name the folder of the machine that built them.
@@ -161,12 +163,13 @@ def shared(cache, make):
     installed = sorted(f"{each.name} {each.version}" for each in importlib.metadata.distributions())
     said = [make.__name__, sys.version, sys.base_prefix, *installed]
     folder = cache / sha256(Path(__file__).read_bytes() + json.dumps(said).encode()).hexdigest()[:12]
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}")
-        make(part)
-        with suppress(OSError):  # another process was faster
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_suffix(".lock"), lambda: None):
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
             part.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from tests.conftest import SCRIPT
 
+from modelport.builds.base import Wanted
 from modelport.builds.prefix import PrefixBuilder
 from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model, ProbeSettings
 from modelport.errors import (
@@ -165,9 +166,9 @@ def test_closing_ends_a_build(tmp_path):
         builder.close()
 
     with pytest.raises(ImageBuildFailure, match="Environment could not be built"):
-        builder.build({"dependencies": [{"pip": ["six"]}]}, report)
+        builder.build(Wanted(conda={"dependencies": [{"pip": ["six"]}]}), report)
     assert seen
-    assert builder._children == set()
+    assert builder._children.pids == set()
     assert time.monotonic() - began < 30
 
 
