@@ -193,7 +193,7 @@ class _Job:
         """The verdict on what cannot be solved: those lines that cannot be met together, and no other."""
         guilty = list(range(len(specs)))
         deadline = time.monotonic() + _SEARCHING
-        for index in list(guilty):
+        for index in reversed(range(len(specs))):  # what scoring needs stands last: rather a line of the user's stays
             rest = [each for each in guilty if each != index]
             if not rest or time.monotonic() > deadline:
                 break
