@@ -73,7 +73,11 @@ FILE = read({"channels": ["conda-forge", "https://me:secret@example.com/ch"], "d
             "'numpy=1' and 'scipy>=2' (dependencies[0], dependencies[1])",
         ),
         ({"kind": "absent", "packages": list("abcde"), "reason": ""}, "'a' and 'b' and 'c' and 2 more are not in the"),
-        ({"kind": "other", "reason": "disk full\nmore"}, "could not be installed: disk full."),
+        ({"kind": "other", "reason": "disk full"}, "could not be installed: disk full."),
+        (
+            {"kind": "other", "reason": "failed to fetch a\nCaused by: x\nCaused by: HTTP status 404"},
+            "could not be installed: failed to fetch a: HTTP status 404.",
+        ),
         (
             {"kind": "channel", "channel": FILE.channels[0].url, "reason": "error sending request for url"},
             "channel conda-forge (https://conda.anaconda.org/conda-forge) could not be reached",

@@ -178,6 +178,30 @@ def test_what_was_solved_once_is_not_solved_again(builder, channels, main, tmp_p
     assert run(again.python, "import tiny; print(tiny.__version__)") == "3.0"
 
 
+def test_a_lock_that_the_channel_cannot_meet_any_more_is_solved_again(builder, channels, main, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    shutil.copytree(channels / "main", mine, copy_function=os.link)
+    with serving(tmp_path) as served:
+        builder.build(main("tiny", of=f"{served.url}/mine"), print)
+        (mine / "noarch" / "repodata.json").unlink()
+        (mine / "noarch" / "tiny-2.0-0.tar.bz2").unlink()
+        channel.index(mine)
+        monkeypatch.setenv("RATTLER_CACHE_DIR", str(tmp_path / "rattler"))
+        lines = []
+        built = builder.build(main("tiny", of=f"{served.url}/mine", pip=["idna==3.10"]), lines.append)
+    assert any(line.endswith("; solving again") for line in lines)
+    assert run(built.python, "import tiny; print(tiny.__version__)") == "1.0"
+
+
+def test_what_a_failed_build_has_solved_goes_with_everything(builder, main):
+    failure(builder, main("tiny", pip=["idna==999"]))
+    assert len(solutions(builder)) == 1
+    assert builder.prune(keep=(), max_bytes=10**12) == []
+    assert len(solutions(builder)) == 1
+    assert builder.prune(keep=(), max_bytes=None) == []
+    assert solutions(builder) == []
+
+
 def test_a_solution_stays_while_an_environment_is_of_it(builder, main):
     kept = builder.build(main("tiny"), print)
     gone = builder.build(main("tiny", pip=["idna==3.10"]), print)

@@ -47,7 +47,9 @@ def conda_fault(verdict: Verdict, packages: Sequence[Package], channels: Sequenc
     if verdict.kind == "channel":
         return _channel_fault(verdict, channels, named)
     if verdict.kind != "unsolvable":
-        return f"its conda packages could not be installed: {verdict.reason.splitlines()[0] if verdict.reason else ''}."
+        said = verdict.reason.splitlines() or ["no reason was given"]
+        why = f"{said[0]}: {said[-1].removeprefix('Caused by: ')}" if said[1:] else said[0]
+        return f"its conda packages could not be installed: {why}."
     if not lines:
         return f"{_listed(ours)}, which the scoring server needs, is not in {named}. Add a channel that has it."
     if re.search(r"No candidates were found|no candidates were found", verdict.reason) and len(verdict.specs) == 1:

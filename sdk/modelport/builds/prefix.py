@@ -150,8 +150,8 @@ class PrefixBuilder:
                 total -= each.size_bytes
                 removed.append(each.key)
         needed = {each.solution for each in self.environments()}
-        for solution in self._cache.glob("*.conda.yml"):
-            if removed and solution.name.partition(".")[0] not in needed:
+        for solution in self._cache.glob("*.conda.yml") if removed or max_bytes is None else ():
+            if solution.name.partition(".")[0] not in needed:
                 solution.unlink(missing_ok=True)
         return removed
 

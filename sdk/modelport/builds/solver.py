@@ -15,6 +15,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -125,7 +126,21 @@ class _Job:
     errors: Any = Factory(lambda: import_module("rattler.exceptions"))
 
     async def run(self) -> None:
-        records = self.locked() or await self.solve()
+        locked = self.locked()
+        if locked:
+            try:
+                await self.install(locked)
+            except _Refused as refused:
+                if refused.verdict.kind != "other" or self.order.offline:
+                    raise
+                # What a channel has removed, or put another in the place of, is in no lock that can be met.
+                _say(f"{refused.verdict.reason.splitlines()[0]}; solving again")
+                self.forget()
+            else:
+                return
+        await self.install(await self.solve())
+
+    async def install(self, records: Sequence[Any]) -> None:
         if self.order.offline:
             await self.refuse_absent(records)
         _say(f"Installing {len(records)} conda packages")
@@ -140,8 +155,10 @@ class _Job:
                 reporter=_Reporter(records),
             )
         except self.errors.InstallerError as error:
-            raise _Refused(kind="channel" if _asked_in(str(error)) else "other", reason=str(error),
-                           channel=self.channel_in(str(error))) from error  # fmt: skip
+            refused = re.search(r"error sending request|HTTP status [\w ]*\((401|403|5\d\d)", str(error))
+            channel = self.channel_in(str(error))
+            kind = "channel" if refused else "other"
+            raise _Refused(kind=kind, reason=str(error), channel=channel) from error
 
     def locked(self) -> list[Any]:
         """The packages of the lock; none when there is no lock."""
@@ -214,6 +231,11 @@ class _Job:
         lock.to_path(part)
         part.replace(self.order.lock)
 
+    def forget(self) -> None:
+        """Remove the lock, and what was installed from it."""
+        Path(self.order.lock).unlink(missing_ok=True)
+        shutil.rmtree(self.order.prefix, ignore_errors=True)
+
     async def refuse_absent(self, records: Sequence[Any]) -> None:
         cached = await self.rattler.PackageCache(_cache() / "pkgs").index()
         absent = [
@@ -265,10 +287,6 @@ def main() -> int:
         _say(line)
     _say(VERDICT + verdict.dump())
     return 1
-
-
-def _asked_in(reason: str) -> bool:
-    return "error sending request" in reason or "HTTP status" in reason
 
 
 def _cache() -> Path:
