@@ -33,6 +33,8 @@ from rattler.index import index_fs
 from modelport.builds.locks import locked
 
 HERE = f"3.{sys.version_info.minor}"
+OTHER = "3.12" if HERE != "3.12" else "3.11"
+"""A Python that scoring runs on and the channels do not have."""
 FULL = "{}.{}.{}".format(*sys.version_info)
 SUBDIR = str(Subdir.current())
 SITE = f"lib/python{HERE}/site-packages"
@@ -136,9 +138,9 @@ def add_channels(folder):
     add_python_module(main, "old-needs", "1.0", depends=["python", "tiny <2"])
     add_python_module(main, "new-needs", "1.0", depends=["python", "tiny >=2"])
     add_python_module(main, "lacks-one", "1.0", depends=["python", "nobody-has-this"])
-    add_python_module(main, "for-312", "1.0", depends=["python 3.12.*"])
+    add_python_module(main, "for-another", "1.0", depends=[f"python {OTHER}.*"])
     add_python_module(main, "wants-gpu", "1.0", depends=["python", "__cuda"])
-    add_python_module(main, "wants-linux", "1.0", depends=["python", "__linux"])
+    add_python_module(main, "wants-unix", "1.0", depends=["python", "__unix"])
     add_python_module(
         main, "many-names", "1.0", source="from many_names_too import VALUE\n", depends=["many-names-too"]
     )

@@ -13,6 +13,7 @@ def _rattler_cache(tmp_path_factory):
     """A package cache for this process: what tests put into their channels is no business of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RATTLER_CACHE_DIR", str(tmp_path_factory.mktemp("rattler")))
+        patch.setenv("CONDA_OVERRIDE_CUDA", "")  # no graphics card, whatever this machine has
         patch.delenv("CONDA_CHANNEL_ALIAS", raising=False)
         patch.delenv("MODELPORT_OFFLINE", raising=False)
         yield

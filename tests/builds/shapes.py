@@ -85,7 +85,7 @@ SHAPES = [
     Shape(
         "two channels", _file("tiny", channels=["{extra}", "{main}"]), "conda", "__import__('tiny').__version__", "9.0"
     ),
-    Shape("the machine", _file("psutil", "wants-linux"), "conda", "__import__('psutil').cpu_count() > 0", True),
+    Shape("the machine", _file("psutil", "wants-unix"), "conda", "__import__('psutil').cpu_count() > 0", True),
     # Solved.
     Shape("python from conda", _file("python={here}.*=*_cp3*"), "conda"),
     Shape("a python range", _file("python>=3.9,<3.14", "tiny"), "conda"),
@@ -168,7 +168,7 @@ SHAPES = [
     Shape(
         "a need that nobody has", _file("lacks-one"), "conda", fails=("'lacks-one' (dependencies[0]) cannot be had",)
     ),
-    Shape("for another python", _file("for-312"), "conda", fails=("'for-312' (dependencies[0]) cannot be had",)),
+    Shape("another python", _file("for-another"), "conda", fails=("'for-another' (dependencies[0]) cannot be had",)),
     Shape("a graphics card", _file("wants-gpu"), "conda", fails=("'wants-gpu' (dependencies[0]) cannot be had",)),
     Shape(
         "not there", _file("tiny", channels=["{main}/nothing"]), "conda", fails=("was not found: there is no conda",)

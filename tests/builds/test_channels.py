@@ -39,9 +39,16 @@ def test_secrets_are_taken_out_of_a_url():
     assert not any(secret in repr(channel) for secret in ("p%40ss", "p@ss", "tk-1"))
 
 
+def test_a_channel_may_be_all_that_a_token_opens():
+    (channel,) = channels("https://example.com/t/tk-1")
+    assert (channel.url, channel.token) == ("https://example.com", "tk-1")
+    assert (channel.asked, channel.name) == ("https://example.com/t/tk-1", "https://example.com/t/***")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        ("https://host/t/tk-1::numpy", "https://host/t/***::numpy"),
         ("https://me:secret@host/ch", "https://***@host/ch"),
         (
             "https://host/t/tk-1/ch::numpy and https://host/t/tk-2/ch",
