@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from modelport.builds.base import Wanted
 from modelport.builds.prefix import PrefixBuilder
 from modelport.schema import files
 from modelport.testing import environments_folder
@@ -79,7 +80,7 @@ def sent_to(stub, place):
 def say_here(sample, code):
     """What code prints, as JSON, in the environment that a sample's conda file asks for, and in its folder."""
     conda = files.read_mapping(SAMPLES / sample / "conda.yml")
-    python = PrefixBuilder(environments_folder()).build(conda, lambda _: None).python
+    python = PrefixBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python
     done = subprocess.run([python, "-c", code], cwd=SAMPLES / sample, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
