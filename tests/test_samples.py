@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from modelport.builds.base import Wanted
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.schema import files
 from modelport.testing import environments_folder
 
@@ -80,7 +80,7 @@ def sent_to(stub, place):
 def say_here(sample, code):
     """What code prints, as JSON, in the environment that a sample's conda file asks for, and in its folder."""
     conda = files.read_mapping(SAMPLES / sample / "conda.yml")
-    python = VenvBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python
+    python = PrefixBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python
     done = subprocess.run([python, "-c", code], cwd=SAMPLES / sample, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

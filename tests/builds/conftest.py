@@ -9,11 +9,42 @@ from pathlib import Path
 
 import docker
 import pytest
+from tests.builds.channel import add_channels, shared
 
 from modelport import errors
 from modelport.builds.base import Wanted
 from modelport.builds.image import ImageBuilder
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
+from modelport.testing import environments_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rattler_cache(tmp_path_factory):
+    """A package cache for this process: what tests put into their channels is no business of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATTLER_CACHE_DIR", str(tmp_path_factory.mktemp("rattler")))
+        patch.setenv("CONDA_OVERRIDE_CUDA", "")  # no graphics card, whatever this machine has
+        patch.delenv("CONDA_CHANNEL_ALIAS", raising=False)
+        patch.delenv("MODELPORT_OFFLINE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def channels():
+    """The folder of the channels `main` and `extra`."""
+    return shared(environments_folder().with_name("test-channels"), add_channels)
+
+
+@pytest.fixture
+def main(channels):
+    """A conda file that asks the channel `main` for these packages."""
+
+    def file(*packages, pip=(), of=None):
+        channel = of or (channels / "main").as_uri()
+        section = [{"pip": [*pip]}] if pip else []
+        return Wanted(conda={"name": "tides", "channels": [channel], "dependencies": [*packages, *section]})
+
+    return file
 
 
 @pytest.fixture
@@ -28,7 +59,7 @@ def scoring(tmp_path):
 
 @pytest.fixture
 def builder(tmp_path, scoring):
-    return VenvBuilder(tmp_path / "cache", scoring=scoring)
+    return PrefixBuilder(tmp_path / "cache", scoring=scoring)
 
 
 @pytest.fixture

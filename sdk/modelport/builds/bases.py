@@ -11,12 +11,11 @@ from docker.errors import APIError
 from docker.utils import parse_repository_tag
 
 from modelport import engine, errors
-from modelport.builds import contexts, recipes, shelves, streams
+from modelport.builds import contexts, pythons, recipes, shelves, streams
 from modelport.builds.base import Wanted
+from modelport.builds.channels import masked
 from modelport.builds.contexts import Context
-from modelport.builds.diagnosis import masked
 from modelport.builds.records import Record, Records
-from modelport.builds.scoring import minor_version
 from modelport.builds.shelves import Shelf
 from modelport.builds.streams import Closers
 
@@ -72,8 +71,8 @@ class Bases:
         """
         if wanted.context is not None:
             return _context_name(Context(folder=wanted.context, dockerfile=wanted.dockerfile))[1]
-        requirements, _ = recipes.read(wanted)
-        return wanted.image or self._default_image or f"python:3.{minor_version(requirements.python)[0]}-slim"
+        requirements = recipes.read(wanted)
+        return wanted.image or self._default_image or f"python:3.{pythons.minor(requirements.python)[0]}-slim"
 
     def get(self, wanted: Wanted, report: Tell) -> Base:
         """

@@ -26,7 +26,8 @@ from docker.utils.build import exclude_paths
 
 from modelport import engine, errors
 from modelport.builds import streams
-from modelport.builds.diagnosis import failure, masked
+from modelport.builds.channels import masked
+from modelport.builds.diagnosis import failure
 from modelport.builds.streams import Closers
 
 _STEP = re.compile(r"Step (\d+)/\d+ : (.*)")

@@ -22,7 +22,7 @@ from docker import DockerClient
 from docker.types import Mount
 
 from modelport import engine, errors
-from modelport.builds import environments, interpreters, recipes, shelves
+from modelport.builds import environments, interpreters, pythons, recipes, shelves
 from modelport.builds.base import Builder, Built, Wanted
 from modelport.builds.bases import Base, Bases
 from modelport.builds.contexts import Context
@@ -31,7 +31,7 @@ from modelport.builds.environments import Filling
 from modelport.builds.layers import Layer
 from modelport.builds.recipes import Recipe
 from modelport.builds.records import Record, Records
-from modelport.builds.scoring import ScoringPackage, minor_version
+from modelport.builds.scoring import ScoringPackage
 from modelport.builds.shelves import Shelf
 from modelport.builds.streams import Closers
 
@@ -118,10 +118,10 @@ class ImageBuilder:
                 "An environment whose image serves by itself must name the image. Give it `image` or `build`.",
                 target="environment.image",
             )
-        requirements, _ = recipes.read(wanted)
+        requirements = recipes.read(wanted)
         if wanted.own_server or wanted.image or wanted.context is not None:
             return requirements.warnings
-        minor_version(requirements.python)
+        pythons.minor(requirements.python)
         return (*requirements.warnings, f"The environment names no image; it starts from '{self._bases.name(wanted)}'.")
 
     def build(self, wanted: Wanted, report: Tell) -> Built:
@@ -190,14 +190,15 @@ class ImageBuilder:
     # Keys
 
     def _key(self, wanted: Wanted, image: str) -> str:
-        requirements, packages = recipes.read(wanted)
+        requirements = recipes.read(wanted)
         ours = not (wanted.own_server or wanted.azure_server)
+        packages = sorted(each.spec for each in requirements.packages)
         asked = None if wanted.conda is None else [requirements.python, requirements.lines, packages]
         ingredients = {
             "format": recipes.FORMAT,
             "image": image,
             "conda": None if wanted.own_server else asked,
-            "channels": wanted.conda.get("channels") if wanted.conda else None,
+            "channels": [each.url for each in requirements.channels] if packages else None,
             "tools": [] if wanted.own_server else sorted(wanted.tools),
             "server": "own" if wanted.own_server else "azure" if wanted.azure_server else "ours",
             "scoring": self._scoring.digest() if ours else None,
