@@ -69,19 +69,23 @@ class Bench:
                 raise SystemExit(f"The story of {who} failed:\n{done.stderr}")
             return json.loads((folder / "seconds.json").read_text())
         finally:
-            self._clear(who, endpoint, folder / "home")
+            self._clear(who, endpoint, folder)
 
-    def _clear(self, who: str, endpoint: str, home: Path) -> None:
+    def _clear(self, who: str, endpoint: str, folder: Path) -> None:
         if who != "theirs":
             subprocess.run(
-                [sys.executable, "-m", "modelport.cli", "down", "--home", str(home)],
+                [sys.executable, "-m", "modelport.cli", "down", "--home", str(folder / "home")],
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
             return
         label = ["azureml-local-endpoint", f"endpoint={endpoint}"]
         for container in self._engine.containers.list(all=True, filters={"label": label}):
-            container.remove(force=True)
+            container.remove(force=True, v=True)
+        notes = folder / "volumes.txt"
+        for name in notes.read_text().split() if notes.exists() else ():
+            with suppress(errors.NotFound):
+                self._engine.volumes.get(name).remove()
 
     def close(self) -> None:
         """Remove the images that ours has made; what it has downloaded for them is the user's, as before."""

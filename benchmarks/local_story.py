@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import docker
+
 SCRIPT = "def init():\n    pass\n\ndef run(raw):\n    return {answer!r}\n"
 MOST_SECONDS = 120
 ROOT, SCORE = SimpleNamespace(port=5001, path="/"), SimpleNamespace(port=5001, path="/score")
@@ -66,10 +68,20 @@ def main(who: str, image: str, endpoint: str, folder: Path) -> dict[str, float]:
                 raise TimeoutError(f"the {step} script did not answer")
             time.sleep(0.02)
         seconds[step] = time.perf_counter() - begin
+        note_volumes(endpoint, folder)
     begin = time.perf_counter()
     client.online_deployments.begin_delete("blue", endpoint, local=True)
     seconds["delete"] = time.perf_counter() - begin
     return seconds
+
+
+def note_volumes(endpoint: str, folder: Path) -> None:
+    """Write down the unnamed volumes that Docker makes for theirs, which nobody removes."""
+    engine = docker.from_env()
+    with (folder / "volumes.txt").open("a") as notes:
+        for container in engine.containers.list(filters={"label": ["azureml-local-endpoint", f"endpoint={endpoint}"]}):
+            notes.writelines(f"{each['Name']}\n" for each in container.attrs["Mounts"] if each["Type"] == "volume")
+    engine.close()
 
 
 def answers(client, endpoint: str, request: Path, wanted: str) -> bool:
