@@ -93,7 +93,7 @@ class ContainerReplica:
         self._launched, self._ended, self._gone = False, True, False
         self._began = time.time()
         self._failure: Failure | None = None
-        self._lines = ""
+        self._lines = self._complaint = ""
         self._asked: dict[str, float] = {}
         self._away_since: float | None = None
 
@@ -143,6 +143,7 @@ class ContainerReplica:
         self.record.ready = False
         self._save()
         self._launched, self._ended, self._failure, self._addresses = False, False, None, {}
+        self._complaint = ""
         self._do(self._start)
 
     def adopt(self, seen: Mapping[str, Any]) -> None:
@@ -296,6 +297,10 @@ class ContainerReplica:
         """Why it ended."""
         return self._failure or Failure(code="DeploymentFailed", message="A replica ended.", log=self._lines)
 
+    def complaint(self) -> str:
+        """What the HEALTHCHECK of its image says, when that has failed as often as it may."""
+        return self._complaint
+
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
         if self.record.revision.python:
@@ -390,6 +395,10 @@ class ContainerReplica:
         ports = {route.port for route in all_routes(self.routes)}
         self._addresses = self._network.addresses(seen, ports)
         self._began = _moment(seen["State"]["StartedAt"])
+        health = seen["State"].get("Health") or {}
+        if health.get("Status") == "unhealthy":
+            said = " ".join(str(health["Log"][-1].get("Output", "")).split()) if health.get("Log") else ""
+            self._complaint = "the HEALTHCHECK of its image says that it is unhealthy" + (f": {said}" if said else "")
         self._launched = True
 
     def _over(self, seen: Mapping[str, Any]) -> None:

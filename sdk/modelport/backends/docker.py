@@ -157,7 +157,7 @@ class DockerBackend(WatchedBackend):
     # events
 
     def _listen(self) -> None:
-        """Hear of containers that end, until this is closed; an engine that is away is looked for again."""
+        """Hear of containers that end or fall ill, until this is closed; an engine that is away is looked for again."""
         pause = FIRST_RETRY
         while not self._closing.wait(pause):
             pause = FIRST_RETRY if self._heard() else min(pause * 2, LONGEST_RETRY)
@@ -169,7 +169,11 @@ class DockerBackend(WatchedBackend):
         All containers are looked at first: nobody has heard what became of them before. An engine from which nothing
         is heard for long is no other than one that went away.
         """
-        wanted = {"type": "container", "event": ["die", "destroy"], "label": f"{engine.WORKSPACE}={self._workspace}"}
+        wanted = {
+            "type": "container",
+            "event": ["die", "destroy", "health_status"],
+            "label": f"{engine.WORKSPACE}={self._workspace}",
+        }
         heard = False
         try:
             engine.must_listen(engine.address())

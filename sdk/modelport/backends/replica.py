@@ -150,6 +150,10 @@ class ReplicaProcess:
         kill_session(process.pid)
         return True
 
+    def complaint(self) -> str:
+        """Nothing: no check runs inside a process."""
+        return ""
+
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
         self._signal_session(signal.SIGUSR1)

@@ -93,6 +93,9 @@ class Running(Protocol):
     def failure(self) -> Failure:
         """Why it ended."""
 
+    def complaint(self) -> str:
+        """What is wrong with it though it runs, as a check that runs inside it says; empty: nothing."""
+
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is."""
 
@@ -235,7 +238,9 @@ class Member:
             return
         self._liveness.step(now)
         self._readiness.step(now)
-        if self._liveness.failed:
+        if complaint := self.process.complaint():
+            self._end("DeploymentFailed", f"A replica failed a check of its own and was ended: {complaint}.")
+        elif self._liveness.failed:
             message = (
                 f"A replica failed its liveness probe {self._liveness.failures} times in a row and was ended: "
                 f"the last probe saw {self._liveness.saw}."

@@ -309,7 +309,7 @@ class App:
             "id": f"{self._workspace}/operationsStatus/{operation.id}",
             "name": operation.id,
             "status": operation.status,
-            "properties": {"messages": list(operation.messages)},
+            "properties": {"messages": list(operation.messages), "progress": self._jobs.progress(operation.id)},
         }
         if operation.fault:
             body["error"] = operation.fault

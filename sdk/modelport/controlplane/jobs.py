@@ -78,6 +78,7 @@ class Jobs:
         self._recovering = True
         self._closing = threading.Event()
         self._given_up: set[str] = set()
+        self._progress: dict[str, str] = {}
         backend.changed = self._replicas_changed
 
     # What the rest of the control plane calls
@@ -121,6 +122,10 @@ class Jobs:
         self._given_up |= {each.id for each in operations}
         with self._changed:
             self._changed.notify_all()
+
+    def progress(self, operation: str) -> str:
+        """What an operation is at now; empty when it has nothing to tell."""
+        return self._progress.get(operation, "")
 
     def route(self) -> None:
         """
@@ -178,6 +183,7 @@ class Jobs:
             self._fail(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
 
     def _fail(self, operation: Operation, status: str, error: ModelportError) -> None:
+        self._progress.pop(operation.id, None)
         if not self._closing.is_set() and operation.id not in self._given_up:
             self._end(operation, status, error)
 
@@ -191,6 +197,7 @@ class Jobs:
         for note in plan.notes(deployment, parts.environment, self._rules.backend):
             self._tell(operation, note)
         built = self._builder.build(plan.wanted(deployment, parts), partial(self._heard, operation))
+        self._progress.pop(operation.id, None)
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
         want = plan.revision(deployment, identifier=revision_id(operation), built=built, parts=parts)
@@ -209,6 +216,7 @@ class Jobs:
     def _heard(self, operation: Operation, line: str) -> None:
         """Take note of a builder's line; what it builds may not be wanted any more."""
         self._go_on(operation)
+        self._progress[operation.id] = line
         logger.info("%s: %s", operation.place, line)
 
     def _take(self, step: plan.Step, operation: Operation) -> None:
