@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 WARNING = "Warning: "
 """How messages begin that tell of something met in another way than asked for."""
 
+_SCORING = "/score"
 _POLL = 0.05
 _COMING_UP = 15.0
 """Seconds that a server which starts waits for replicas, so that whoever finds it finds the endpoints too."""
@@ -172,8 +173,7 @@ class Jobs:
             elif "/deployments/" in operation.place:
                 self._put_deployment(operation)
             else:
-                self.route()
-                self._end(operation, "Succeeded")
+                self._put_endpoint(operation)
         except OperationCanceled as error:
             self._fail(operation, "Canceled", error)
         except ModelportError as error:
@@ -186,6 +186,20 @@ class Jobs:
         self._progress.pop(operation.id, None)
         if not self._closing.is_set() and operation.id not in self._given_up:
             self._end(operation, status, error)
+
+    def _put_endpoint(self, operation: Operation) -> None:
+        self.route()
+        with self._store.reading() as transaction:
+            there = transaction.get(operation.place)
+            below = transaction.resources(f"{operation.place}/deployments")
+        scoring = {
+            each.place.rpartition("/")[2]: revision.routes.scoring.path if revision.routes else _SCORING
+            for each in below
+            if (revision := _serving(each))
+        }
+        for note in plan.mirror_notes(loaded(OnlineEndpoint, there), scoring) if there else ():
+            self._tell(operation, f"{WARNING}{note}")
+        self._end(operation, "Succeeded")
 
     def _put_deployment(self, operation: Operation) -> None:
         with self._store.reading() as transaction:
