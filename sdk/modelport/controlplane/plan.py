@@ -179,8 +179,8 @@ def mirror_notes(endpoint: OnlineEndpoint, scoring: Mapping[str, str]) -> list[s
     """
     live = [name for name, share in (endpoint.traffic or {}).items() if share]
     return [
-        f"Copies for '{mirror}' keep the path that the request has for '{name}', '{scoring[name]}', and '{mirror}' scores "
-        f"at '{scoring[mirror]}'. Have both score at the same path."
+        f"Copies for '{mirror}' keep the path that the request has for '{name}', '{scoring[name]}', and '{mirror}' "
+        f"scores at '{scoring[mirror]}'. Have both score at the same path."
         for mirror, share in (endpoint.mirror_traffic or {}).items()
         for name in live
         if share and scoring.get(mirror, "") != scoring.get(name, "") and mirror in scoring and name in scoring
