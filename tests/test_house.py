@@ -22,6 +22,7 @@ DOORS = {
     "anyio": ("modelport/controlplane/http.py",),
     "azure": ("modelport/identity.py", "modelport/transports/"),
     "click": ("modelport/cli/",),
+    "debugpy": ("modelport_scoring/debugger.py",),
     "docker": (
         "modelport/builds/contexts.py",
         "modelport/builds/environments.py",

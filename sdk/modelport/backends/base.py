@@ -132,6 +132,16 @@ class Failure:
 
 
 @frozen(kw_only=True)
+class Debugger:
+    """Where a replica's debugger waits, and what it calls the files that an editor has."""
+
+    address: str
+    """`host:port`."""
+    app_root: str
+    """The code folder, as the replica sees it."""
+
+
+@frozen(kw_only=True)
 class Replica:
     """
     One replica as it is now.
@@ -147,6 +157,8 @@ class Replica:
     restarts: int = 0
     failure: Failure | None = None
     """Why it last ended, or why it is given up; None while there is nothing to tell."""
+    debugger: Debugger | None = None
+    """None where none can be attached."""
 
 
 class Backend(Protocol):

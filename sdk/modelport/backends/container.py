@@ -27,12 +27,15 @@ from typing import Any, Protocol
 from attrs import asdict, evolve
 
 from modelport import engine, errors
-from modelport.backends.base import Failure, Revision, Route, Routes, revision_from
+from modelport.backends.base import Debugger, Failure, Revision, Route, Routes, revision_from
 from modelport.backends.probes import Target
 from modelport.backends.records import FILE, Record, ending, told_in
 
 PORT = 5001
 """Where the scoring server listens in its container. Source: Azure's inference images."""
+
+DEBUG_PORT = 5678
+"""Where its debugger does. Source: debugpy's documentation."""
 
 APP_ROOT = "/var/azureml-app"
 """Where Azure's images find code and models."""
@@ -111,6 +114,14 @@ class ContainerReplica:
     def address(self) -> str:
         """Where requests go; empty while it is not known."""
         return self._addresses.get(self.routes.scoring.port, "")
+
+    @property
+    def debugger(self) -> Debugger | None:
+        """Where its debugger listens, once it is ready; None when it has none."""
+        address = self._addresses.get(DEBUG_PORT)
+        if address is None or not self.record.ready:
+            return None
+        return Debugger(address=address, app_root=_code(self.record.revision))
 
     @property
     def age(self) -> float:
@@ -208,7 +219,7 @@ class ContainerReplica:
             "security_opt": ["no-new-privileges:true"],
             "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
             "use_config_proxy": True,
-            **self._network.options(revision, {route.port for route in all_routes(self.routes)}),
+            **self._network.options(revision, self._ports),
             **_limits(revision),
         }
         if revision.python:
@@ -229,6 +240,12 @@ class ContainerReplica:
             "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],
         }
 
+    @property
+    def _ports(self) -> set[int]:
+        """Where it is reached."""
+        ports = {route.port for route in all_routes(self.routes)}
+        return {*ports, DEBUG_PORT} if has_debugger(self.record.revision) else ports
+
     def _environment(self) -> dict[str, str]:
         """Azure's variables, then the deployment's, then ours."""
         revision = self.record.revision
@@ -248,6 +265,8 @@ class ContainerReplica:
                 "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
                 "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
             }
+        if has_debugger(revision):
+            variables["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
         return variables
 
     def _mounts(self) -> dict[str, dict[str, str]]:
@@ -386,8 +405,7 @@ class ContainerReplica:
     # what the engine says
 
     def _see(self, seen: Mapping[str, Any]) -> None:
-        ports = {route.port for route in all_routes(self.routes)}
-        self._addresses = self._network.addresses(seen, ports)
+        self._addresses = self._network.addresses(seen, self._ports)
         self._began = _moment(seen["State"]["StartedAt"])
         self._launched = True
 
@@ -507,6 +525,11 @@ def readable(top: Path) -> None:
 def all_routes(routes: Routes) -> tuple[Route, ...]:
     """All of them."""
     return (routes.liveness, routes.readiness, routes.scoring)
+
+
+def has_debugger(revision: Revision) -> bool:
+    """Whether our own server runs, and is told to let a debugger be attached."""
+    return bool(revision.debug and revision.python and not revision.azure_server)
 
 
 def _code(revision: Revision) -> str:

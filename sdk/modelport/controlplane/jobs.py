@@ -21,7 +21,7 @@ from modelport import errors
 from modelport.arm import faults
 from modelport.backends.base import Backend, Failure, Replica, Revision, revision_from
 from modelport.builds.base import Builder
-from modelport.controlplane import auth, plan
+from modelport.controlplane import auth, debugging, plan
 from modelport.controlplane.lanes import Lanes
 from modelport.controlplane.rules import Rules, loaded
 from modelport.controlplane.store import Operation, Resource, Store, Transaction
@@ -204,7 +204,15 @@ class Jobs:
                     self._backend.remove(each.id)
             raise
         self.route()
+        self._tell_of_debuggers(operation, deployment)
         self._end(operation, "Succeeded")
+
+    def _tell_of_debuggers(self, operation: Operation, deployment: OnlineDeployment) -> None:
+        there = self._store.get(operation.place)
+        revision = _serving(there) if there else None
+        if revision:
+            for note in debugging.notes(deployment, revision, self._backend.replicas(revision.id)):
+                self._tell(operation, note)
 
     def _heard(self, operation: Operation, line: str) -> None:
         """Take note of a builder's line; what it builds may not be wanted any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from modelport.entities import (
     ModelPackage,
     OnlineDeployment,
     OnlineEndpoint,
+    here,
 )
 from modelport.entities.base import changed
 from modelport.errors import (
@@ -31,6 +33,9 @@ from modelport.operations.packages import packaged
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
 from modelport.operations.watching import Watch
+from modelport.schema.fields import is_uri
+
+logger = logging.getLogger(__name__)
 
 _PACKAGED = "packaged-env"
 """What Azure's client calls the environments that it packages models into."""
@@ -57,6 +62,7 @@ class OnlineDeploymentOperations:
         vscode_debug: bool = False,
         skip_script_validation: bool = False,
         local_enable_gpu: bool = False,
+        debug: bool = False,
         watch: bool = False,
         package_model: bool = False,
         with_package: bool = False,
@@ -73,6 +79,9 @@ class OnlineDeploymentOperations:
             vscode_debug: Debug it in VS Code; needs `local`.
             skip_script_validation: Do not look into the scoring script before it is sent.
             local_enable_gpu: Give the containers this machine's GPUs; needs `local`.
+            debug: Let a debugger be attached to each replica while it serves, which then has an hour for a request and
+                does not fail its liveness probe; `poller.messages()` say where, and what VS Code's launch.json needs.
+                Whoever may use this machine's loopback can run code in the replicas by that. Not with Azure.
             watch: Update it again whenever its code changes, for as long as this process lives: `poller.watch.close()`
                 ends that, as do another call for the same deployment, and its deletion. The code of before answers
                 until the new one is ready, and goes on when that fails, which is logged. Not with Azure.
@@ -102,6 +111,10 @@ class OnlineDeploymentOperations:
                 "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
             )
         azure = not local and not self._service.backend
+        if debug and azure:
+            raise ValidationException(
+                "debug=True is for deployments on this machine. Leave it out, or use MLClient.local().", target="debug"
+            )
         if watch and azure:
             raise ValidationException(
                 "watch=True is for deployments on this machine: Azure takes minutes for each change. Leave it out, or "
@@ -117,6 +130,8 @@ class OnlineDeploymentOperations:
             )
         preflight.check(deployment, skip_script_validation=skip_script_validation, azure=azure)
         watched = watching.folder_of(deployment) if watch else None
+        if debug:
+            deployment = _debugged(deployment)
         if local:
             docker = self._docker()
             options = {"local_enable_gpu": local_enable_gpu}
@@ -234,7 +249,10 @@ class OnlineDeploymentOperations:
                 return False
             # Whoever changed something else of it meanwhile meant that.
             sent = resolved(service, changed(there, code_configuration=_code(there, folder)))
-            service.begin_put(sent, title, if_match=there.etag).result()
+            poller = service.begin_put(sent, title, if_match=there.etag)
+            poller.result()
+            for message in poller.messages():
+                logger.info("%s: %s", title, message)
             return True
 
         title = f"Deployment '{name}' of '{endpoint}'"
@@ -281,6 +299,13 @@ class OnlineDeploymentOperations:
         made = packaged(self._service, place, wanted, for_deployment=True)
         environment = made.id or f"{self._service.workspace}/{ids.place(made)}"
         return changed(deployment, environment=environment, model=None, code_configuration=None)
+
+
+def _debugged(deployment: OnlineDeployment) -> OnlineDeployment:
+    """The deployment with what lets a debugger in, and shows the user's own files in it."""
+    code = deployment.code_configuration.code if deployment.code_configuration else None
+    folder = "" if code is None or is_uri(str(code)) else str(Path(code).absolute())
+    return here.said_of(deployment, {"debug": True, "code_folder": folder})
 
 
 def _code(deployment: OnlineDeployment, folder: Path) -> CodeConfiguration:
