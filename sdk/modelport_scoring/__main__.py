@@ -40,7 +40,7 @@ def main() -> int:
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging()
     server = Server(settings)
-    debugging = debugger.listen(settings.debug, settings.failure_file) if settings.debug else None
+    debugging = debugger.listen(settings.debug, settings.failure_file) if settings.debug else debugger.around()
     try:
         script = _prepare(settings)
         swagger = Swagger(script, settings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -53,6 +54,11 @@ def listen(where: str, failure_file: Path | None) -> Any:
         draft.write_text(json.dumps({"host": host, "port": port}), encoding="utf-8")
         draft.replace(file)
     return debugger
+
+
+def around() -> Any:
+    """The debugger that this process was started by, `python -m debugpy … -m modelport_scoring`; None without one."""
+    return sys.modules.get("debugpy")
 
 
 def followed(debugger: Any, handler: Handler) -> Handler:

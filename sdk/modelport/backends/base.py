@@ -142,6 +142,21 @@ class Debugger:
 
 
 @frozen(kw_only=True)
+class Container:
+    """What a container of a revision is made of, for whoever makes one of their own."""
+
+    image: str
+    command: tuple[str, ...]
+    """Interpreter, `-m`, the server's module, its arguments."""
+    code: str
+    """Where it has the code folder."""
+    environment: Mapping[str, str]
+    mounts: Mapping[str, str]
+    """Folders of this machine that it only reads, but for the code, and where it has them."""
+    labels: Mapping[str, str]
+
+
+@frozen(kw_only=True)
 class Replica:
     """
     One replica as it is now.
@@ -191,6 +206,9 @@ class Backend(Protocol):
 
     def revisions(self) -> set[str]:
         """Ids of the revisions that have anything left on this machine, known or not."""
+
+    def container(self, revision: Revision) -> Container | None:
+        """What its containers are made of; None when they bring a server of their own, or are none."""
 
     def logs(self, revision_id: str, tail: int) -> str:
         """The last `tail` lines of the revision's replicas, a header line before each where there are several."""

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from attrs import asdict, evolve
 
 from modelport import engine, errors
-from modelport.backends.base import Debugger, Failure, Revision, Route, Routes, revision_from
+from modelport.backends.base import Container, Debugger, Failure, Revision, Route, Routes, revision_from
 from modelport.backends.probes import Target
 from modelport.backends.records import FILE, Record, ending, told_in
 
@@ -213,7 +213,7 @@ class ContainerReplica:
             "image": revision.image,
             "name": self.name,
             "detach": True,
-            "environment": self._environment(),
+            "environment": variables(revision),
             "labels": {**self._labels, **labels(revision, self.id)},
             "volumes": self._mounts(),
             "security_opt": ["no-new-privileges:true"],
@@ -245,29 +245,6 @@ class ContainerReplica:
         """Where it is reached."""
         ports = {route.port for route in all_routes(self.routes)}
         return {*ports, DEBUG_PORT} if has_debugger(self.record.revision) else ports
-
-    def _environment(self) -> dict[str, str]:
-        """Azure's variables, then the deployment's, then ours."""
-        revision = self.record.revision
-        variables = {"AML_APP_ROOT": _code(revision), "AZUREML_ENTRY_SCRIPT": revision.entry_script}
-        variables = {name: value for name, value in variables.items() if value}
-        if revision.model_dir is not None:
-            variables["AZUREML_MODEL_DIR"] = revision.model_mount
-        if revision.python:
-            # Its user has no home and no entry in the image's list of users.
-            variables |= {"HOME": "/tmp", "USER": "modelport", "PYTHONNOUSERSITE": "1"}  # noqa: S108
-            variables["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
-        variables |= revision.environment_variables
-        if revision.python:
-            variables |= {
-                "MODELPORT_FAILURE_FILE": f"{NOTES}/failure.json",
-                "MODELPORT_DEPLOYMENT": revision.deployment,
-                "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
-                "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
-            }
-        if has_debugger(revision):
-            variables["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
-        return variables
 
     def _mounts(self) -> dict[str, dict[str, str]]:
         """Code and model, which are only read, and the folder for notes."""
@@ -525,6 +502,44 @@ def readable(top: Path) -> None:
 def all_routes(routes: Routes) -> tuple[Route, ...]:
     """All of them."""
     return (routes.liveness, routes.readiness, routes.scoring)
+
+
+def variables(revision: Revision) -> dict[str, str]:
+    """Azure's variables, then the deployment's, then ours."""
+    found = {"AML_APP_ROOT": _code(revision), "AZUREML_ENTRY_SCRIPT": revision.entry_script}
+    found = {name: value for name, value in found.items() if value}
+    if revision.model_dir is not None:
+        found["AZUREML_MODEL_DIR"] = revision.model_mount
+    if revision.python:
+        # Its user has no home and no entry in the image's list of users.
+        found |= {"HOME": "/tmp", "USER": "modelport", "PYTHONNOUSERSITE": "1"}  # noqa: S108
+        found["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
+    found |= revision.environment_variables
+    if revision.python:
+        found |= {
+            "MODELPORT_FAILURE_FILE": f"{NOTES}/failure.json",
+            "MODELPORT_DEPLOYMENT": revision.deployment,
+            "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
+            "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
+        }
+    if has_debugger(revision):
+        found["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
+    return found
+
+
+def described(revision: Revision) -> Container | None:
+    """What a container is made of that is no replica; None when the image brings a server of its own."""
+    if not revision.python:
+        return None
+    ours = {"HOME", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
+    return Container(
+        image=revision.image,
+        command=tuple(_command(revision)),
+        code=_code(revision),
+        environment={name: value for name, value in variables(revision).items() if name not in ours},
+        mounts={revision.model_dir: revision.model_mount} if revision.model_dir else {},
+        labels={"endpoint": revision.endpoint, "deployment": revision.deployment},
+    )
 
 
 def has_debugger(revision: Revision) -> bool:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelport import engine, errors
-from modelport.backends.base import Revision
-from modelport.backends.container import REPLICA, ContainerReplica, labelled
+from modelport.backends.base import Container, Revision
+from modelport.backends.container import REPLICA, ContainerReplica, described, labelled
 from modelport.backends.records import FILE, Record
 from modelport.backends.watched import Leftover, WatchedBackend, folder_name
 
@@ -79,6 +79,10 @@ class DockerBackend(WatchedBackend):
             raise
         self._listener = threading.Thread(target=self._listen, name="modelport-docker-events", daemon=True)
         self._listener.start()
+
+    def container(self, revision: Revision) -> Container | None:
+        """What its containers are made of; None when they bring a server of their own."""
+        return described(revision)
 
     def logs(self, revision_id: str, tail: int) -> str:
         """

@@ -153,7 +153,7 @@ class Jobs:
     def _rebuild(self, transaction: Transaction) -> None:
         """Begin an operation for each deployment whose environment is gone: the cache is a folder that people empty."""
         for each in _deployments(transaction):
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving and not self._builder.has(serving.environment) and not transaction.running(each.place):
                 transaction.begin(Operation(self._new_id(), each.place, "put"))
 
@@ -194,7 +194,7 @@ class Jobs:
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
         want = plan.revision(deployment, identifier=revision_id(operation), built=built, parts=parts)
-        have = _serving(there)
+        have = serving_in(there)
         try:
             for step in plan.plan(want, have):
                 self._take(step, operation)
@@ -209,7 +209,7 @@ class Jobs:
 
     def _tell_of_debuggers(self, operation: Operation, deployment: OnlineDeployment) -> None:
         there = self._store.get(operation.place)
-        revision = _serving(there) if there else None
+        revision = serving_in(there) if there else None
         if revision:
             for note in debugging.notes(deployment, revision, self._backend.replicas(revision.id)):
                 self._tell(operation, note)
@@ -234,7 +234,7 @@ class Jobs:
     def _serve(self, revision: Revision, operation: Operation) -> None:
         """Send requests to the revision; what served before goes on to, should the gateway refuse."""
         there = self._store.get(operation.place)
-        before = _serving(there) if there else None
+        before = serving_in(there) if there else None
         document = attrs.asdict(revision)
         self._change(operation.place, lambda private: {**private, "serving": document})
         try:
@@ -264,7 +264,7 @@ class Jobs:
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
-                self._undo(revision, _serving(there) if there else None)
+                self._undo(revision, serving_in(there) if there else None)
                 raise _deployment_failed(revision, failure)
             with self._changed:
                 self._changed.wait(_POLL)
@@ -281,7 +281,7 @@ class Jobs:
             below = transaction.resources(f"{operation.place}/deployments")
         self.route()  # what is being deleted is not routed
         for each in [*below, *([there] if there else [])]:
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving:
                 self._backend.remove(serving.id)
         with self._store.writing() as transaction:
@@ -333,7 +333,7 @@ class Jobs:
         )
 
     def _deployment(self, resource: Resource) -> routes.Deployment:
-        serving = _serving(resource)
+        serving = serving_in(resource)
         if serving is None:
             return routes.Deployment(addresses=(), timeout=1.0)
         scoring = serving.routes.scoring.path if serving.routes else None
@@ -392,10 +392,11 @@ def _deployments(transaction: Transaction) -> list[Resource]:
 
 def serving(transaction: Transaction) -> list[Revision]:
     """The revisions that serve, of all deployments that are to stay."""
-    return [revision for each in _deployments(transaction) if (revision := _serving(each))]
+    return [revision for each in _deployments(transaction) if (revision := serving_in(each))]
 
 
-def _serving(resource: Resource) -> Revision | None:
+def serving_in(resource: Resource) -> Revision | None:
+    """The revision that serves a deployment; None when there is none yet."""
     document = resource.private.get("serving")
     return revision_from(document) if document else None
 

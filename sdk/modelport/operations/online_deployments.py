@@ -27,7 +27,7 @@ from modelport.errors import (
     ValidationException,
 )
 from modelport.operations import local as in_docker
-from modelport.operations import preflight, watching
+from modelport.operations import preflight, vscode
 from modelport.operations.base import Service, must_be
 from modelport.operations.packages import packaged
 from modelport.operations.poller import LROPoller
@@ -76,7 +76,8 @@ class OnlineDeploymentOperations:
         Args:
             deployment: What is wanted, whole.
             local: In this machine's Docker; it returns when all is done.
-            vscode_debug: Debug it in VS Code; needs `local`.
+            vscode_debug: Write a dev container for it and open that: the code in there is your own folder, and debugpy
+                waits for VS Code before `init()` runs. `poller.messages()` say where it is. Needs `local`.
             skip_script_validation: Do not look into the scoring script before it is sent.
             local_enable_gpu: Give the containers this machine's GPUs; needs `local`.
             debug: Let a debugger be attached to each replica while it serves, which then has an hour for a request and
@@ -97,30 +98,16 @@ class OnlineDeploymentOperations:
             errors.ValidationException: Everything that is wrong with it; nothing was sent.
             errors.ResourceNotFoundError: Its endpoint does not exist.
             errors.OperationInProgress: Another operation on it has not ended.
+            errors.VSCodeCommandNotFound: `vscode_debug`, and `code` is not on the PATH. All the rest is done, and the
+                message names the folder to open.
         """
         _refuse_strange(keywords)
         if continuation_token:
             return self._service.resume(continuation_token, OnlineDeployment)
         must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
-        if vscode_debug and not local:
-            raise InvalidVSCodeRequestError(
-                "vscode_debug needs local=True: VS Code opens a container of this machine.", target="vscode_debug"
-            )
-        if local_enable_gpu and not local:
-            raise ValidationException(
-                "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
-            )
         azure = not local and not self._service.backend
-        if debug and azure:
-            raise ValidationException(
-                "debug=True is for deployments on this machine. Leave it out, or use MLClient.local().", target="debug"
-            )
-        if watch and azure:
-            raise ValidationException(
-                "watch=True is for deployments on this machine: Azure takes minutes for each change. Leave it out, or "
-                "use MLClient.local().",
-                target="watch",
-            )
+        here_only = {"vscode_debug": vscode_debug, "local_enable_gpu": local_enable_gpu, "debug": debug, "watch": watch}
+        _refuse_elsewhere({each for each, said in here_only.items() if said}, local=local, azure=azure)
         packages = package_model or with_package or bool(getattr(deployment, "package_model", False))
         if packages and not azure:
             raise UnsupportedByBackend(
@@ -129,8 +116,9 @@ class OnlineDeploymentOperations:
                 target="package_model",
             )
         preflight.check(deployment, skip_script_validation=skip_script_validation, azure=azure)
-        watched = watching.folder_of(deployment) if watch else None
-        if debug:
+        watched = _code_folder(deployment, "watch=True follows") if watch else None
+        edited = _code_folder(deployment, "vscode_debug=True opens") if vscode_debug else None
+        if debug or vscode_debug:
             deployment = _debugged(deployment)
         if local:
             docker = self._docker()
@@ -138,6 +126,10 @@ class OnlineDeploymentOperations:
             sent = in_docker.prepared(self._service, docker._service, deployment, options)  # noqa: SLF001
             begun = docker._watch(deployment, watched, skip_script_validation)  # noqa: SLF001 (itself)
             poller = in_docker.done(docker._begin(sent, if_match))  # noqa: SLF001
+            if edited:
+                folder, where = vscode.written(docker._service, deployment, edited)  # noqa: SLF001
+                poller._say(f"The dev container is in '{folder}'.")  # noqa: SLF001
+                vscode.opened(folder, where)
         else:
             self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
             begun = self._watch(deployment, watched, skip_script_validation)
@@ -299,6 +291,42 @@ class OnlineDeploymentOperations:
         made = packaged(self._service, place, wanted, for_deployment=True)
         environment = made.id or f"{self._service.workspace}/{ids.place(made)}"
         return changed(deployment, environment=environment, model=None, code_configuration=None)
+
+
+def _refuse_elsewhere(said: set[str], *, local: bool, azure: bool) -> None:
+    """Tell who says of a deployment somewhere else what can only be said of one here."""
+    if "vscode_debug" in said and not local:
+        raise InvalidVSCodeRequestError(
+            "vscode_debug needs local=True: VS Code opens a container of this machine.", target="vscode_debug"
+        )
+    if "local_enable_gpu" in said and not local:
+        raise ValidationException(
+            "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
+        )
+    for each in sorted(said & {"debug", "watch"}) if azure else ():
+        raise ValidationException(
+            f"{each}=True is for deployments on this machine, and this one goes to Azure. Leave it out, or use "
+            "MLClient.local().",
+            target=each,
+        )
+
+
+def _code_folder(deployment: OnlineDeployment, what: str) -> Path:
+    """
+    The code of a deployment that preflight found nothing wrong with, on this machine's disk.
+
+    Raises:
+        errors.ValidationException: It has none there; `what` says why it should, such as `watch=True follows`.
+    """
+    said = deployment.code_configuration.code if deployment.code_configuration else None
+    if said is None or is_uri(str(said)):
+        found = f"'{said}' is registered" if said else "it has none"
+        raise ValidationException(
+            f"{what} the code of deployment '{deployment.name}' on this machine's disk, and {found}. Name its folder "
+            "in code_configuration.code.",
+            target="code_configuration.code",
+        )
+    return Path(said).absolute()
 
 
 def _debugged(deployment: OnlineDeployment) -> OnlineDeployment:

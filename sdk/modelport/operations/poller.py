@@ -139,6 +139,10 @@ class LROPoller(Generic[T]):
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
 
+    def _say(self, message: str) -> None:
+        """Add what was done beside the operation."""
+        self._messages = (*self._messages, message)
+
     def _saw(self, look: lro.Look) -> None:
         for message in look.messages[len(self._messages) :]:
             if message.startswith("Warning: "):

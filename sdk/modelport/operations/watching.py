@@ -23,9 +23,7 @@ from typing import Any
 
 from attrs import frozen
 
-from modelport.entities import OnlineDeployment
 from modelport.errors import ModelportError, OperationInProgress, ResourceModifiedError, ValidationException
-from modelport.schema.fields import is_uri
 from modelport.transports.sources import LEFT_OUT_OF_CODE, source
 
 logger = logging.getLogger(__name__)
@@ -198,24 +196,6 @@ class Watch:
             callback(update)
         except Exception:
             logger.exception("A callback for an update of %s raised", self._name)
-
-
-def folder_of(deployment: OnlineDeployment) -> Path:
-    """
-    The code folder that is watched, of a deployment that preflight found nothing wrong with.
-
-    Raises:
-        errors.ValidationException: It has none on this machine.
-    """
-    said = deployment.code_configuration.code if deployment.code_configuration else None
-    if said is None or is_uri(str(said)):
-        found = f"'{said}' is registered" if said else "it has none"
-        raise ValidationException(
-            f"watch=True follows the code of deployment '{deployment.name}' on this machine's disk, and {found}. Name "
-            "its folder in code_configuration.code.",
-            target="code_configuration.code",
-        )
-    return Path(said).absolute()
 
 
 def _digest(folder: Path) -> str:
