@@ -24,6 +24,7 @@ DOORS = {
     "click": ("modelport/cli/",),
     "debugpy": ("modelport_scoring/debugger.py",),
     "docker": (
+        "modelport/builds/bases.py",
         "modelport/builds/contexts.py",
         "modelport/builds/environments.py",
         "modelport/builds/image.py",
@@ -42,6 +43,7 @@ DOORS = {
     "psutil": ("modelport/backends/", "modelport/cli/", "modelport/controlplane/home.py", "modelport/gateway/"),
     "pytest": ("modelport/testing.py",),
     # docker-py lets errors of its own transport pass as they are.
+    "rattler": ("modelport/builds/solver.py",),
     "requests": ("modelport/builds/streams.py", "modelport/engine.py", "modelport/transports/"),
     "pathspec": ("modelport/transports/sources.py",),
     "rich": ("modelport/cli/", "modelport/transports/progress.py"),

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.base import Wanted
+from modelport.builds.prefix import PrefixBuilder
 from modelport.schema import files
 from modelport.testing import environments_folder
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 FOR_AZURE = {
     *("simple_deployment", "safe_rollout", "inference_schema", "openapi", "binary_payloads", "multi_model"),
-    *("mlflow_no_code", "kubernetes"),
+    *("own_container", "mlflow_no_code", "kubernetes"),
 }
 home = runpy.run_path(str(Path(__file__).parent / "cli" / "conftest.py"))["home"]
 
@@ -43,9 +44,9 @@ def told_by(command, environ):
     return done.stdout
 
 
-def run_on_processes(home, sample):
+def run_here(home, sample, backend="process"):
     """Run a sample that was written for Azure; return its lines, by what stands before the first colon."""
-    environ = {**home.environ, "MODELPORT_BACKEND": "process"}
+    environ = {**home.environ, "MODELPORT_BACKEND": backend}
     lines = told_by(["-m", "modelport.as_azure", SAMPLES / sample / f"{sample}.py"], environ).splitlines()
     assert lines[-1] == "deleted"
     return dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -79,7 +80,7 @@ def sent_to(stub, place):
 def say_here(sample, code):
     """What code prints, as JSON, in the environment that a sample's conda file asks for, and in its folder."""
     conda = files.read_mapping(SAMPLES / sample / "conda.yml")
-    python = VenvBuilder(environments_folder()).build(conda, lambda _: None).python
+    python = PrefixBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python
     done = subprocess.run([python, "-c", code], cwd=SAMPLES / sample, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -104,7 +105,7 @@ def test_blue_green_trains_with_the_version_that_serves():
 
 
 def test_simple_deployment(home):
-    told = run_on_processes(home, "simple_deployment")
+    told = run_here(home, "simple_deployment")
     expected = say_here(
         "simple_deployment",
         "import joblib, json; model = joblib.load('models/model.joblib');"
@@ -120,7 +121,7 @@ def test_simple_deployment(home):
 
 
 def test_safe_rollout(home):
-    told = run_on_processes(home, "safe_rollout")
+    told = run_here(home, "safe_rollout")
     folder = SAMPLES / "safe_rollout"
     asked = json.loads((folder / "sample-request.json").read_text())["kilometres"]
     for colour, answer in (("blue", told["blue alone"]), ("green", told["green, by name"])):
@@ -137,7 +138,7 @@ def test_safe_rollout(home):
 
 
 def test_inference_schema(home):
-    told = run_on_processes(home, "inference_schema")
+    told = run_here(home, "inference_schema")
     rents = say_here(
         "inference_schema",
         "import numpy as np; m = np.load('models/flats.npz');"
@@ -153,7 +154,7 @@ def test_inference_schema(home):
 
 
 def test_openapi(home):
-    told = run_on_processes(home, "openapi")
+    told = run_here(home, "openapi")
     model = json.loads((SAMPLES / "openapi" / "models" / "house.json").read_text())
     degrees = [model["intercept"] + model["slope"] * hours for hours in (2.0, 8.5)]
     calls = {key.partition("{")[2]: line for key, line in told.items() if key.startswith("  POST /score")}
@@ -167,7 +168,7 @@ def test_openapi(home):
 
 
 def test_binary_payloads(home):
-    told = run_on_processes(home, "binary_payloads")
+    told = run_here(home, "binary_payloads")
     folder = SAMPLES / "binary_payloads"
     curve = (folder / "models" / "curve.bin").read_bytes()
     header, _, dim = (folder / "picture.pgm").read_bytes().partition(b"\n")
@@ -193,7 +194,7 @@ def test_binary_payloads(home):
 
 
 def test_multi_model(home):
-    told = run_on_processes(home, "multi_model")
+    told = run_here(home, "multi_model")
     folder = SAMPLES / "multi_model"
     for name in ("parcels", "icecream"):
         asked = json.loads((folder / "requests" / f"{name}.json").read_text())["data"]
@@ -202,6 +203,16 @@ def test_multi_model(home):
         assert json.loads(told[name]) == {"model": name, "predictions": pytest.approx(predictions)}
     assert told["registered"] == "parcels-and-icecream True"
     assert re.match(r"404 .*There is no model 'ships': icecream, parcels\.$", told["ships"])
+
+
+def test_own_container(home, docker_engine):
+    docker_engine.images.get("modelport-test/base:bookworm").tag("debian", "bookworm-slim")  # no registry is reached
+    try:
+        told = run_here(home, "own_container", "docker")
+    finally:
+        home.run("down")
+    assert json.loads(told["brest"]) == {"harbour": "brest", "at": "06:17", "metres": 6.9, "unit": "m"}
+    assert json.loads(told["lisbon"]) == {"harbour": "lisbon", "at": "05:42", "metres": 3.6, "unit": "m"}
 
 
 def test_mlflow_no_code(azure_stub):

@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import docker
 import requests
@@ -145,3 +146,12 @@ def words(error: Exception) -> str:
     """An error in the engine's own words, without what is around them."""
     said = str(error.explanation or error) if isinstance(error, APIError) else str(error)
     return " ".join(said.split()).rstrip(".")
+
+
+def readable(top: Path) -> None:
+    """Let other users read what goes into containers. Outside of these, the folders above it keep them out."""
+    for path in (top, *top.rglob("*")):
+        mode = path.lstat().st_mode
+        wanted = 0o055 if path.is_dir() else 0o044
+        if not path.is_symlink() and mode & wanted != wanted:
+            path.chmod((mode & 0o7777) | wanted)

@@ -9,11 +9,42 @@ from pathlib import Path
 
 import docker
 import pytest
+from tests.builds.channel import add_channels, shared
 
 from modelport import errors
 from modelport.builds.base import Wanted
 from modelport.builds.image import ImageBuilder
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
+from modelport.testing import environments_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rattler_cache(tmp_path_factory):
+    """A package cache for this process: what tests put into their channels is no business of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATTLER_CACHE_DIR", str(tmp_path_factory.mktemp("rattler")))
+        patch.setenv("CONDA_OVERRIDE_CUDA", "")  # no graphics card, whatever this machine has
+        patch.delenv("CONDA_CHANNEL_ALIAS", raising=False)
+        patch.delenv("MODELPORT_OFFLINE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def channels():
+    """The folder of the channels `main` and `extra`."""
+    return shared(environments_folder().with_name("test-channels"), add_channels)
+
+
+@pytest.fixture
+def main(channels):
+    """A conda file that asks the channel `main` for these packages."""
+
+    def file(*packages, pip=(), of=None):
+        channel = of or (channels / "main").as_uri()
+        section = [{"pip": [*pip]}] if pip else []
+        return Wanted(conda={"name": "tides", "channels": [channel], "dependencies": [*packages, *section]})
+
+    return file
 
 
 @pytest.fixture
@@ -28,7 +59,7 @@ def scoring(tmp_path):
 
 @pytest.fixture
 def builder(tmp_path, scoring):
-    return VenvBuilder(tmp_path / "cache", scoring=scoring)
+    return PrefixBuilder(tmp_path / "cache", scoring=scoring)
 
 
 @pytest.fixture
@@ -105,7 +136,11 @@ class Bench:
         try:
             return builder.build(wanted, lines.append), lines
         finally:
-            self._images += re.findall(r"^ ---> ([0-9a-f]{12})$", "\n".join(lines), re.MULTILINE)
+            self._steps("\n".join(lines))
+
+    def _steps(self, lines):
+        """Take note of what the steps of a Dockerfile leave, which are the engine's cache."""
+        self._images += re.findall(r"^ ---> ([0-9a-f]{12})$", lines, re.MULTILINE)
 
     def failure(self, builder, wanted, kind=errors.ImageBuildFailure):
         """The message of the error with which a build ends."""
@@ -123,7 +158,8 @@ class Bench:
 
     def image(self, dockerfile, **files):
         """The id of an image that was built from a Dockerfile, as people do it."""
-        image, _ = self.engine.images.build(path=str(self.context(dockerfile, **files)), rm=True, forcerm=True)
+        image, log = self.engine.images.build(path=str(self.context(dockerfile, **files)), rm=True, forcerm=True)
+        self._steps("".join(each.get("stream", "") for each in log))
         self._images.append(image.id)
         return image.id
 
@@ -164,23 +200,41 @@ class Bench:
         return {image for image in noted if builder._shelf.image(image)}
 
     def close(self):
-        for container in self.engine.containers.list(all=True, filters={"label": f"modelport-test={self.packages}"}):
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._remove_packages)
+            stack.callback(self._remove_images)
+            for builder in self._builders:
+                stack.callback(self._remove_builder, builder)
+            for container in self.engine.containers.list(
+                all=True, filters={"label": f"modelport-test={self.packages}"}
+            ):
+                stack.callback(container.remove, force=True)
+
+    def _remove_builder(self, builder):
+        self._images += [record.image for record in builder._records.all().values() if record.ours]
+        for container in self.builds(builder):
             container.remove(force=True)
-        for builder in self._builders:
-            builder.close()
-            for container in self.builds(builder):
-                container.remove(force=True)
-            self._images += [record.image for record in builder._records.all().values() if record.ours]
-        # Children first: whatever an image was made from is removed after it.
-        for image in [*reversed(self._images), *self._images]:
-            with contextlib.suppress(docker.errors.ImageNotFound, docker.errors.APIError):
-                if not self.base_of(image):
-                    self.engine.api.remove_image(image, force=True)
+        builder.close()
+
+    def _remove_images(self):
+        left = set(self._images)
+        # An image goes when nothing that was made from it is left.
+        while gone := {image for image in left if self._gone(image)}:
+            left -= gone
+
+    def _remove_packages(self):
         with contextlib.suppress(docker.errors.NotFound):
             self.engine.volumes.get(self.packages).remove()
 
-    def base_of(self, image):
-        return self.base in self.engine.images.get(image).tags
+    def _gone(self, image):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            if self.base in self.engine.images.get(image).tags:
+                return True
+            try:
+                self.engine.api.remove_image(image, force=True, noprune=True)
+            except docker.errors.APIError:
+                return False
+        return True
 
 
 @pytest.fixture(scope="module")

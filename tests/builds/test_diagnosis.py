@@ -1,6 +1,8 @@
 import pytest
 
-from modelport.builds.diagnosis import fault
+from modelport.builds.conda import read
+from modelport.builds.diagnosis import conda_fault, fault
+from modelport.builds.solver import Verdict
 
 
 def unsatisfiable(reason):
@@ -50,3 +52,45 @@ def test_the_requirement_at_fault_is_named(output, words):
     if "granian==1.0" in output:
         wanted.append("granian==1.0")
     assert words in fault(output, wanted, ["granian>=2.5"])
+
+
+FILE = read({"channels": ["conda-forge", "https://me:secret@example.com/ch"], "dependencies": ["numpy=1", "scipy>=2"]})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (
+            {"kind": "spec", "specs": [1], "reason": "bad build"},
+            "'scipy>=2' (dependencies[1]) is not a conda package: bad",
+        ),
+        (
+            {"kind": "unsolvable", "specs": [0], "reason": "numpy clashes"},
+            "'numpy=1' (dependencies[0]) cannot be had from",
+        ),
+        (
+            {"kind": "unsolvable", "specs": [0, 1], "reason": "x"},
+            "'numpy=1' and 'scipy>=2' (dependencies[0], dependencies[1])",
+        ),
+        ({"kind": "absent", "packages": list("abcde"), "reason": ""}, "'a' and 'b' and 'c' and 2 more are not in the"),
+        ({"kind": "other", "reason": "disk full"}, "could not be installed: disk full."),
+        (
+            {"kind": "other", "reason": "failed to fetch a\nCaused by: x\nCaused by: HTTP status 404"},
+            "could not be installed: failed to fetch a: HTTP status 404.",
+        ),
+        (
+            {"kind": "channel", "channel": FILE.channels[0].url, "reason": "error sending request for url"},
+            "channel conda-forge (https://conda.anaconda.org/conda-forge) could not be reached",
+        ),
+        (
+            {"kind": "channel", "channel": FILE.channels[1].url, "reason": "HTTP status server error (503 Busy)"},
+            "channel https://***@example.com/ch answered with an error (503). Try again later.",
+        ),
+        ({"kind": "channel", "reason": "HTTP status client error (404 Not)"}, "channel conda-forge and https://***@ex"),
+        ({"kind": "channel", "reason": "odd\nmore"}, "could not be read: odd."),
+    ],
+)
+def test_the_line_or_channel_at_fault_is_named(verdict, words):
+    sentence = conda_fault(Verdict(**verdict), FILE.packages, FILE.channels)
+    assert words in sentence
+    assert "secret" not in sentence

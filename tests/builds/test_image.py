@@ -135,7 +135,8 @@ def test_two_who_ask_at_once_get_one_build(bench, small_scoring):
     assert any("Waiting for another build" in line for lines in heard for line in lines)
 
 
-def test_the_requirement_at_fault_is_named_and_nothing_is_left(bench, builder):
+def test_the_requirement_at_fault_is_named_and_nothing_is_left(bench, builder, monkeypatch):
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     before = bench.images(builder)
     index = "--extra-index-url https://me:secret@127.0.0.1:9/simple"
     message = bench.failure(builder, asks("six==99"))
@@ -212,6 +213,14 @@ def test_an_image_without_a_shell_serves_by_itself_or_not_at_all(bench, builder)
     assert builder.has(built.key)
 
 
+def test_an_image_for_another_processor_is_refused(bench, builder):
+    # The header of a program for mainframes.
+    header = "\x7fELF\x02\x01\x01" + "\0" * 9 + "\x02\0\x16\0\x01" + "\0" * 43
+    shell = "FROM BASE\nCOPY header /tmp/sh\nRUN chmod 755 /tmp/sh && mv /tmp/sh /usr/bin/dash\n"
+    image = bench.image(shell, header=header)
+    assert "is for another processor" in bench.failure(builder, Wanted(image=image))
+
+
 def test_the_images_own_conda_makes_what_the_file_asks_for(bench, builder):
     micromamba = (
         "#!/bin/sh\n"
@@ -251,6 +260,9 @@ class Prefixes:
         self._prefix.chmod(0o700)
         return Built(key="a prefix", python=str(self._prefix / "bin/python"))
 
+    def close(self):
+        pass
+
 
 def test_a_prefix_from_outside_is_put_in_the_same_place(bench, small_scoring, tmp_path):
     builder = bench.builder(small_scoring, prefixes=Prefixes(tmp_path, small_scoring))
@@ -261,21 +273,24 @@ def test_a_prefix_from_outside_is_put_in_the_same_place(bench, small_scoring, tm
     assert builder.has(built.key)
 
 
-def test_azures_server_serves_where_the_image_has_it(bench, builder, tmp_path, until):
+def test_azures_server_serves_where_it_is_asked_for(bench, builder, tmp_path, until):
     (tmp_path / "main.py").write_text("def init():\n    pass\n\ndef run(raw):\n    return 'azure'\n")
     tmp_path.chmod(0o755)
-    context = bench.context("FROM BASE\nRUN pip install --quiet azureml-inference-server-http\n")
-    built, _ = bench.build(builder, Wanted(context=context, azure_server=True))
-    assert built.python == "/usr/bin/python3"
-    assert bench.engine.images.get(built.image).tags[0].startswith("modelport/context:")
-    assert builder.has(built.key)
+    made, _ = bench.build(builder, asks("azureml-inference-server-http", azure_server=True))
     container = bench.container(
-        built.image,
-        [built.python, "-m", "azureml_inference_server_http.amlserver"],
-        environment={"AML_APP_ROOT": "/code"},
+        made.image,
+        [made.python, "-m", "azureml_inference_server_http.amlserver", "--entry_script", "/code/main.py"],
         volumes={str(tmp_path): {"bind": "/code", "mode": "ro"}},
     )
     assert post(container, "/score", "tides", until) == '"azure"'
+    # An image that has it, as Azure's do, is taken as it is.
+    (name,) = bench.engine.images.get(made.image).tags
+    context = bench.context(f"FROM {name}\nENV AZUREML_CONDA_ENVIRONMENT_PATH=/opt/modelport/env\n")
+    built, lines = bench.build(builder, Wanted(context=context, azure_server=True))
+    assert built.python == "/opt/modelport/env/bin/python"
+    assert bench.engine.images.get(built.image).tags[0].startswith("modelport/context:")
+    assert not any("Creating" in line for line in lines)
+    assert builder.has(built.key)
 
 
 def test_azures_server_must_be_there(bench, builder):
@@ -324,9 +339,61 @@ def test_the_line_of_the_dockerfile_at_fault_is_named(bench, builder, dockerfile
     assert words in bench.failure(builder, Wanted(context=bench.context(dockerfile)))
 
 
+def command(folder, script):
+    """Put a command `docker` first on PATH."""
+    folder.mkdir()
+    (folder / "docker").write_text(f"#!/bin/sh\n{script}")
+    (folder / "docker").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_buildx_builds_where_it_is_installed(bench, builder, tmp_path, monkeypatch):
+    # Buildx itself cannot be had everywhere: its arguments are the classic command's, but for two.
+    classic = shutil.which("docker")
+    if classic is None:
+        pytest.skip("the command `docker` is not there")
+    script = f"""
+    [ "$1 $2" = "buildx version" ] && exit 0
+    [ "$1 $2 $3 $4 $5" = "buildx build --load --progress plain" ] || exit 1
+    shift 5
+    DOCKER_BUILDKIT=0 exec {classic} build "$@" 2>&1
+    """
+    monkeypatch.setenv("PATH", command(tmp_path / "bin", script))
+    context = bench.context("FROM BASE\nENV WHO=buildx\n")
+    built, lines = bench.build(builder, Wanted(context=context, own_server=True))
+    assert "WHO=buildx" in bench.engine.images.get(built.image).attrs["Config"]["Env"]
+    assert any("Successfully tagged" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            'process "/bin/sh -c exit 3" did not complete successfully: exit code: 3',
+            "Dockerfile line 3, `COPY nope.txt /`: the command ended with status 3.",
+        ),
+        (
+            'failed to compute cache key: failed to calculate checksum of ref a::b: "/nope.txt": not found',
+            "Dockerfile line 3, `COPY nope.txt /`: 'nope.txt' is not in the folder",
+        ),
+        (
+            "dockerfile parse error on line 2: unknown instruction: RUNN",
+            "Dockerfile line 2, `RUN exit 3`: unknown instruction: RUNN.",
+        ),
+    ],
+)
+def test_what_buildx_says_is_told_with_the_line(bench, builder, tmp_path, monkeypatch, said, words):
+    ruler = "-" * 20
+    (tmp_path / "said").write_text(f"Dockerfile:3\n{ruler}\n   3 | >>> …\n{ruler}\nERROR: failed to solve: {said}\n")
+    script = f'[ "$2" = version ] && exit 0\ncat {tmp_path}/said\nexit 1\n'
+    monkeypatch.setenv("PATH", command(tmp_path / "bin", script))
+    context = bench.context("FROM x\nRUN exit 3\nCOPY nope.txt /\n")
+    assert words in bench.failure(builder, Wanted(context=context))
+
+
 def test_an_image_that_is_not_to_be_had_is_one_sentence(bench, builder):
     message = bench.failure(builder, Wanted(image="modelport-test/nowhere:1"))
-    assert message.startswith("Image 'modelport-test/nowhere:1' is not here and could not be pulled: ")
+    assert message.startswith("Image 'modelport-test/nowhere:1' could not be pulled: ")
     assert "docker login" in message
     assert "\n" not in message
 
@@ -415,6 +482,17 @@ def test_pruning_removes_the_longest_unused_and_nothing_of_others(bench, small_s
     assert bench.images(mine) == set()
     assert not mine.has(base.key)
     assert builder.has(built.key)
+    assert bench.engine.images.get(bench.base)
+
+
+def test_the_steps_of_a_dockerfile_are_pruned_with_its_image(bench, small_scoring):
+    builder = bench.builder(small_scoring)
+    context = bench.context(f"FROM BASE\nENV WHO={bench.packages}\n")
+    built, lines = bench.build(builder, Wanted(context=context, own_server=True))
+    step = lines[lines.index(next(line for line in lines if line.startswith("Removing intermediate"))) + 1]
+    assert builder._shelf.image(step.removeprefix(" ---> "))
+    assert built.key in builder.prune([], None)
+    assert builder._shelf.image(step.removeprefix(" ---> ")) is None
     assert bench.engine.images.get(bench.base)
 
 

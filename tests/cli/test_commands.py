@@ -15,7 +15,7 @@ def test_the_version_is_told(home):
 
 def test_help_names_every_command(home):
     told = home.run("--help").stdout
-    assert all(f"  {command} " in told for command in ("up", "down", "status", "quickstart", "apply", "schema"))
+    assert all(f"  {command} " in told for command in ("up", "down", "status", "quickstart", "apply", "schema", "env"))
 
 
 def test_status_without_a_server_starts_none(home):

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import SCRIPT
 
 from modelport.builds.base import Wanted
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.entities import DataCollector, DeploymentCollection, ManagedOnlineEndpoint, Model, ProbeSettings
 from modelport.errors import (
     GatewayRejected,
@@ -158,7 +158,7 @@ def test_an_update_that_the_gateway_does_not_take_up_leaves_the_old_revision(slo
 
 def test_closing_ends_a_build(tmp_path):
     began = time.monotonic()
-    builder = VenvBuilder(tmp_path / "environments")
+    builder = PrefixBuilder(tmp_path / "environments")
     seen = []
 
     def report(line):
@@ -168,7 +168,7 @@ def test_closing_ends_a_build(tmp_path):
     with pytest.raises(ImageBuildFailure, match="Environment could not be built"):
         builder.build(Wanted(conda={"dependencies": [{"pip": ["six"]}]}), report)
     assert seen
-    assert builder._children == set()
+    assert builder._children.pids == set()
     assert time.monotonic() - began < 30
 
 

@@ -333,14 +333,15 @@ class DockerSite(Site):
         for process in self.servers().values():
             process.kill()
             wait_until(lambda process=process: ended(process), f"process {process.pid} ends")
-        for each in self._containers(all=True):
-            each.remove(force=True)
-        for network in self.engine.networks.list(
-            filters={"label": f"{engine.WORKSPACE}={workspace_mark(self._folder)}"}
-        ):
-            network.remove()
-        self.engine.close()
-        super().close()
+        try:
+            for each in self._containers(all=True):
+                each.remove(force=True)
+            label = f"{engine.WORKSPACE}={workspace_mark(self._folder)}"
+            for network in self.engine.networks.list(filters={"label": label}):
+                network.remove()
+        finally:
+            self.engine.close()
+            super().close()
 
 
 SITES = {"process": Site, "docker": DockerSite}

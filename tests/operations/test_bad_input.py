@@ -223,12 +223,21 @@ def test_a_requirement_that_does_not_exist(failed):
     assert "modelport-there-is-no-such-package" in str(error)
 
 
-def test_a_conda_package_that_cannot_be_given(refused, sources):
-    environment = Environment(image="mcr/x", conda_file={"dependencies": ["r-base=4.3"]})
-    error = refused(sources.deployment(environment=environment))
-    assert isinstance(error, UnsupportedByBackend)
-    assert "r-base" in str(error)
-    assert "Docker backend" in str(error)
+def test_lines_that_are_no_conda_packages(refused, sources):
+    conda_file = {"channels": ["./mine"], "dependencies": ["python", "r-base==="]}
+    error = refused(sources.deployment(environment=Environment(image="mcr/x", conda_file=conda_file)))
+    assert isinstance(error, ValidationException)
+    assert "'r-base===' is not a conda package" in str(error)
+    assert "'./mine' is a path" in str(error)
+
+
+def test_a_conda_package_that_does_not_exist(failed, tmp_path):
+    (tmp_path / "noarch").mkdir()
+    (tmp_path / "noarch" / "repodata.json").write_text('{"packages": {}, "packages.conda": {}}')
+    conda_file = {"channels": [tmp_path.as_uri()], "dependencies": ["r-base=4.3"]}
+    error = failed(environment=Environment(image="mcr/x", conda_file=conda_file))
+    assert isinstance(error, ImageBuildFailure)
+    assert f"'r-base=4.3' (dependencies[0]) cannot be had: {tmp_path.as_uri()} has no such package" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -331,14 +340,14 @@ def test_something_that_is_no_entity_is_named(live, said):
         live.online_deployments.begin_create_or_update(said)
 
 
-def test_conda_packages_that_come_from_pypi_are_warned_of(live, sources, caplog, tmp_path):
+def test_what_a_conda_file_asks_in_vain_is_warned_of(live, sources, caplog, tmp_path):
     conda = tmp_path / "conda.yml"
-    conda.write_text("dependencies: [joblib]")
+    conda.write_text("dependencies: [python]\nvariables: {TIDE: high}")
     deployment = sources.deployment("red", environment=Environment(image="any", conda_file=conda))
     poller = live.online_deployments.begin_create_or_update(deployment)
     poller.result(120)
-    assert any(message.startswith("Warning: ") and "joblib" in message for message in poller.messages())
+    assert any(message.startswith("Warning: ") and "`variables`" in message for message in poller.messages())
     assert any(
-        "joblib" in record.message for record in caplog.records if record.name.startswith("modelport.operations")
+        "`variables`" in record.message for record in caplog.records if record.name.startswith("modelport.operations")
     )
     live.online_deployments.begin_delete("red", "tides").result(60)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.base import Wanted
+from modelport.builds.prefix import PrefixBuilder
 from modelport.schema import files
 from modelport.testing import environments_folder
 
@@ -165,4 +166,4 @@ def serve(start: Serve) -> Serve:
 def schema_python() -> str:
     """The interpreter of a user's environment with inference-schema, built as for a deployment; the sample's own."""
     conda = files.read_mapping(SDK.parent / "samples" / "inference_schema" / "conda.yml")
-    return str(VenvBuilder(environments_folder()).build(conda, lambda _: None).python)
+    return str(PrefixBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python)

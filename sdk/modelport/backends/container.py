@@ -252,7 +252,7 @@ class ContainerReplica:
         mounts = {str(self._notes): {"bind": NOTES, "mode": "rw"}}
         for source, target in ((revision.app_root, _code(revision)), (revision.model_dir, revision.model_mount)):
             if source:
-                readable(Path(source))
+                engine.readable(Path(source))
                 mounts[source] = {"bind": target, "mode": "ro"}
         return mounts
 
@@ -488,15 +488,6 @@ def user() -> str:
     """
     uid, gid = os.getuid(), os.getgid()
     return f"{uid}:{gid}" if uid else f"{STRANGER}:{STRANGER}"
-
-
-def readable(top: Path) -> None:
-    """Let other users read what is mounted. Outside of containers, the folders above it keep them out."""
-    for path in (top, *top.rglob("*")):
-        mode = path.lstat().st_mode
-        wanted = 0o055 if path.is_dir() else 0o044
-        if not path.is_symlink() and mode & wanted != wanted:
-            path.chmod((mode & 0o7777) | wanted)
 
 
 def all_routes(routes: Routes) -> tuple[Route, ...]:

@@ -27,7 +27,7 @@ class Wanted:
     image: str | None = None
     """Name of the container image that it starts from; builders without containers leave it alone."""
     context: Path | None = None
-    """Instead of an image: the folder from which one is built, which is only read."""
+    """Instead of an image: the folder from which one is built, which is only read, and made readable."""
     dockerfile: str = "Dockerfile"
     """Path of the Dockerfile in `context`."""
     own_server: bool = False

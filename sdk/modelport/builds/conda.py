@@ -1,32 +1,30 @@
 """
-What a conda file asks for, said in PyPI's words.
+What a conda file asks for.
 
-Azure's samples name their packages in a conda file, and a process on a laptop gets
-them from PyPI. That is honest only where PyPI's package has the same contents under
-the same versions, so a conda package is met through a table of verified names
-(`conda_names.txt`), each time with a warning; any other is refused. conda's
-`pytorch` is not PyPI's `torch`: it brings other builds of other libraries.
-
-Everything wrong with a file is said at once, in one error.
+Its `pip:` section is uv's affair, and so is a file that wants nothing of conda but
+Python. Whatever else it names comes from its channels. Everything wrong with a file is
+said at once, in one error, before anything is fetched.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import Factory, define, frozen
 
 from modelport import errors
+from modelport.builds import channels, pythons
+from modelport.builds.channels import Channel, masked
 
 _SECTIONS = ("name", "channels", "dependencies", "prefix", "variables", "platforms")
-_SPEC = re.compile(r"(?:[^\s:]+::)?(?P<name>[A-Za-z0-9_][\w.-]*)(?P<rest>.*)")
-_BUILD = re.compile(r"(?P<version>(?:==?)?[^=<>!~\s]+)[=\s](?P<build>\S+)")
-_CLAUSE = re.compile(r"(?P<op>[=!<>~]=|[=<>]|)(?P<version>\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?(?:\.post\d+)?)(?P<any>\.\*)?")
+_SPEC = re.compile(r"(?:(?P<channel>\S+)::)?(?P<name>[A-Za-z0-9_][\w.-]*)(?P<rest>[^\[]*)(?:\[(?P<keys>[^\]]*)\])?")
+_KEYS = ("version", "build", "build_number", "subdir", "fn", "url", "md5", "sha256", "license", "license_family")
+_BRACKET = re.compile(r"""\s*([\w-]+)\s*=\s*('[^']*'|"[^"]*"|[^,'"]+)\s*""")
+_VERSION = r"\*|[\w*][\w.*+!-]*|\^\S*\$"
+_CLAUSE = re.compile(rf"(?:[=!<>~]=|[=<>])?\s*(?:{_VERSION})")
 _PIP_REQUIREMENT = re.compile(
     r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\]\s*)?"
     r"(?:@\s*\S.*|\(?\s*(?:(?:===|[=!<>~]=|[<>])\s*[\w.*+!-]+\s*,?\s*)*\)?\s*(?:;.*)?(?:\s--hash.*)?)"
@@ -34,24 +32,44 @@ _PIP_REQUIREMENT = re.compile(
 _PIP_FILE_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)(?![\w-])")
 
 
+@frozen
+class Package:
+    """What is asked of conda by one line."""
+
+    line: str
+    """As it was written, without secrets."""
+    place: str
+    """Where it stands: `dependencies[2]`."""
+    name: str
+    spec: str
+    """The line in rattler's words, whose channel is a URL."""
+
+
 @frozen(kw_only=True)
 class Requirements:
     """What to install, and what to say about it."""
 
+    name: str = ""
     python: str | None = None
     """Constraint on Python's version as written: `3.11`, `3.10.*`, `>=3.9,<3.12`; None when there is none."""
+    packages: tuple[Package, ...] = ()
+    """What must come from conda; empty when uv can do it all."""
+    channels: tuple[Channel, ...] = ()
+    """Where that comes from, the best first."""
     pip: tuple[str, ...] = ()
     """Lines of the `pip:` section as written: requirements, and options such as `--extra-index-url …`."""
-    stand_ins: tuple[tuple[str, str], ...] = ()
-    """What conda packages become: `("numpy=1.26", "numpy==1.26.*")`."""
     warnings: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines of a requirements file: equal for equal requirements, in whatever order they were written."""
         options = [line for line in self.pip if line.startswith("-")]
-        wanted = {line for line in self.pip if not line.startswith("-")} | {pypi for _, pypi in self.stand_ins}
-        return (*options, *sorted(wanted))
+        return (*options, *sorted({line for line in self.pip if not line.startswith("-")}))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show."""
+        return tuple(secret for channel in self.channels for secret in channel.secrets)
 
 
 def read(conda: Mapping[str, Any]) -> Requirements:
@@ -60,34 +78,11 @@ def read(conda: Mapping[str, Any]) -> Requirements:
 
     Raises:
         errors.ValidationException: Its shape or one of its lines cannot be understood.
-        errors.UnsupportedByBackend: It names conda packages that have no verified equal on PyPI.
     """
     reading = _Reading()
     reading.file(conda)
     reading.raise_problems()
     return reading.requirements()
-
-
-def admits(constraint: str | None, version: tuple[int, int, int]) -> bool:
-    """
-    Whether a Python `version` meets a `Requirements.python`.
-
-    Raises:
-        ValueError: The constraint cannot be understood.
-    """
-    return all(_meets(clause, version) for clause in python_specifiers(constraint))
-
-
-def python_specifiers(constraint: str | None) -> tuple[str, ...]:
-    """
-    A `Requirements.python` as PEP 440 clauses; empty when any version will do.
-
-    Raises:
-        ValueError: The constraint cannot be understood.
-    """
-    clauses = [_pep440(part) for part in (constraint or "*").split(",")]
-    # `python==3.10` is exact to conda, which means 3.10.0; people who write it mean 3.10.
-    return tuple(re.sub(r"^==(\d+(\.\d+)?)$", r"==\1.*", clause) for clause in clauses if clause)
 
 
 def project(requirement: str) -> str | None:
@@ -101,26 +96,17 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@cache
-def pypi_names() -> Mapping[str, str]:
-    """The shipped table: conda's name to PyPI's."""
-    text = Path(__file__).with_name("conda_names.txt").read_text(encoding="utf-8")
-    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
-    return {conda: pypi for conda, _, pypi in (line.partition(" ") for line in lines)}
-
-
 @define
 class _Reading:
     """One walk over a file, which gathers what it asks for and what is wrong with it."""
 
-    python: list[str] = Factory(list)
+    name: str = ""
+    packages: list[Package] = Factory(list)
+    channels: list[Channel] = Factory(list)
     pip: list[str] = Factory(list)
-    stand_ins: list[tuple[str, str]] = Factory(list)
-    builds: list[str] = Factory(list)
     variables: bool = False
     pip_sections: int = 0
     faults: list[tuple[str, str]] = Factory(list)
-    unknown: list[tuple[str, str]] = Factory(list)
 
     def file(self, conda: Any) -> None:
         if not isinstance(conda, Mapping):
@@ -131,7 +117,10 @@ class _Reading:
                 near = difflib.get_close_matches(section, _SECTIONS, n=1)
                 meant = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(_SECTIONS)}"
                 self.fault(section, f"a conda file has no key `{section}`: {meant}")
+        self.name = str(conda.get("name") or "")
         self.variables = bool(conda.get("variables"))
+        for path, item in self.items("channels", conda.get("channels"), "channels"):
+            self.channel(path, item)
         for path, item in self.items("dependencies", conda.get("dependencies"), "packages"):
             if isinstance(item, Mapping) and list(item) == ["pip"]:
                 self.pip_sections += 1
@@ -140,7 +129,7 @@ class _Reading:
                 for line_path, line in self.items(f"{path}.pip", item["pip"], "requirements"):
                     self.pip_line(line_path, line)
             elif isinstance(item, str) and item.strip():
-                self.package(path, item.strip())
+                self.package(path, re.sub(r"\s#.*", "", item).strip())
             else:
                 self.fault(path, f"`numpy=1.26`, or `pip:` with a list, was expected, and {_found(item)} was found")
 
@@ -165,125 +154,128 @@ class _Reading:
             meant = f"; pip writes it '{one_equals[1]}=={one_equals[2]}'" if one_equals else ""
             self.fault(path, f"'{text}' is not a pip requirement{meant}")
 
-    def package(self, path: str, spec: str) -> None:
-        parsed = _SPEC.fullmatch(spec)
-        name = parsed["name"].lower() if parsed else ""
-        try:
-            if parsed is None:
-                raise ValueError(spec)  # noqa: TRY301 - one place says what is wrong with a line
-            version, build = _version_and_build(parsed["rest"])
-            specifiers = ",".join(filter(None, map(_pep440, version.split(","))))
-            if name == "python":
-                admits(version, (3, 9, 0))
-        except ValueError:
-            self.fault(path, f"'{spec}' cannot be said to PyPI; write it like `numpy=1.26` or `numpy>=1.20,<2`")
+    def channel(self, path: str, item: Any) -> None:
+        if not isinstance(item, str) or not item.strip():
+            self.fault(path, f"a channel such as `conda-forge` was expected, and {_found(item)} was found")
             return
-        if name == "python":
-            self.python.append(re.sub(r"^=(?!=)", "", version))
-        elif name in pypi_names():
-            self.stand_ins.append((spec, pypi_names()[name] + specifiers))
-            self.builds.extend([spec] if build else [])
-        elif name != "pip":  # uv needs no pip
-            self.unknown.append((path, spec))
+        try:
+            found = channels.channels(item)
+        except ValueError as error:
+            self.fault(path, str(error))
+            return
+        self.ask(found)
+
+    def ask(self, found: tuple[Channel, ...]) -> None:
+        self.channels += [each for each in found if each.url not in {other.url for other in self.channels}]
+
+    def package(self, path: str, line: str) -> None:
+        shown = masked(line)
+        parsed = _SPEC.fullmatch(line)
+        problem = _problem(parsed)
+        if problem or parsed is None:
+            self.fault(path, f"'{shown}' {problem}")
+            return
+        spec = f"{parsed['name']}{parsed['rest']}" + (f"[{parsed['keys']}]" if parsed["keys"] else "")
+        if parsed["channel"]:
+            channel = channels.without_platform(parsed["channel"])
+            subdir = parsed["channel"].removeprefix(channel)
+            try:
+                found = channels.channels(channel)
+            except ValueError as error:
+                self.fault(path, f"'{shown}': {error}")
+                return
+            self.ask(found)
+            spec = f"{found[0].url}{subdir}::{spec}" if len(found) == 1 else spec
+        self.packages.append(Package(shown, path, parsed["name"].lower(), spec))
 
     def fault(self, path: str, what: str) -> None:
         self.faults.append((path, what))
 
     def raise_problems(self) -> None:
-        unsupported = [
-            _detail(
-                errors.UnsupportedByBackend,
-                path,
-                f"'{spec}' comes from conda, and has no verified equal on PyPI",
-            )
-            for path, spec in self.unknown
+        problems = [
+            {
+                "code": errors.ValidationException.code,
+                "message": what,
+                "target": f"conda_file.{path}".rstrip("."),
+            }
+            for path, what in self.faults
         ]
-        invalid = [_detail(errors.ValidationException, path, what) for path, what in self.faults]
-        problems = [*invalid, *unsupported]
-        if not problems:
-            return
-        said = "; ".join(f"{problem['message']} ({problem['target']})" for problem in problems)
-        message = f"The conda file cannot be built here: {said}."
-        kind: Callable[..., errors.ModelportError] = errors.ValidationException
-        if unsupported:
-            kind = errors.UnsupportedByBackend
-            message += (
-                " Move such packages to the `pip:` section if PyPI has them, wait for the Docker backend"
-                ' (`MLClient.local(backend="docker")`), or wait until this backend installs conda packages.'
+        if problems:
+            said = "; ".join(f"{problem['message']} ({problem['target']})" for problem in problems)
+            target = problems[0]["target"] if len(problems) == 1 else "conda_file"
+            raise errors.ValidationException(
+                f"The conda file cannot be built here: {said}.", target=target, details=problems
             )
-        target = problems[0]["target"] if len(problems) == 1 else "conda_file"
-        raise kind(message, target=target, details=problems)
 
     def requirements(self) -> Requirements:
         warnings = []
-        if self.stand_ins:
-            listed = ", ".join(f"{spec} as {pypi}" for spec, pypi in self.stand_ins)
-            warnings.append(f"Packages that the conda file asks of conda come from PyPI instead: {listed}.")
-        if self.builds:
-            warnings.append(f"PyPI knows no conda builds; the build string was dropped from {', '.join(self.builds)}.")
         if self.variables:
             warnings.append(
                 "The conda file's `variables` are not set in replicas;"
                 " give them as the deployment's `environment_variables`."
             )
+        constraints = [_python(each) for each in self.packages if each.name == "python"]
+        plain = all(each.name in ("python", "pip") for each in self.packages) and None not in constraints
+        found = self.channels or [*channels.channels("defaults")]
         return Requirements(
-            python=",".join(filter(None, self.python)) or None,
+            name=self.name,
+            python=",".join(filter(None, constraints)) or None,
+            packages=() if plain else tuple(self.packages),
+            channels=() if plain else tuple(found),
             pip=tuple(self.pip),
-            stand_ins=tuple(self.stand_ins),
             warnings=tuple(warnings),
         )
 
 
-def _version_and_build(rest: str) -> tuple[str, str]:
-    """Version and build of what follows a name: `=1.26.4=py311h1` or ` 1.26.4 py311h1` are `==1.26.4` and `py311h1`."""
-    tight = re.sub(r"\s*([=<>!~,|]+)\s*", r"\1", rest).strip()
-    built = _BUILD.fullmatch(tight)
-    if not built:
-        return tight, ""
-    version = built["version"]
+def _problem(parsed: re.Match[str] | None) -> str:
+    """What is wrong with a line that asks for a package; empty when nothing is."""
+    wrong = "is not a conda package; write it like `numpy=1.26` or `numpy>=1.20,<2`"
+    if parsed is None:
+        return wrong
+    for key in filter(None, re.split(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""", parsed["keys"] or "")):
+        named = _BRACKET.fullmatch(key)
+        if named and named[1] == "channel":
+            return "names its channel in brackets; write it before the package: `conda-forge::numpy`"
+        if not named or named[1] not in _KEYS:
+            return f"asks for `{key.strip()}`, which is not understood; known are {', '.join(_KEYS)}"
+        if named[1] == "version" and not _is_version(named[2].strip("'\"")):
+            return wrong
+    rest = parsed["rest"]
+    if rest.strip() and not re.match(r"[\s=!<>~(]", rest):
+        return wrong
+    return "" if _split(rest) is not None else wrong
+
+
+def _split(rest: str) -> tuple[str, str] | None:
+    """Version and build of what follows a name, ` 1.26.4 py311h1` or `=1.26.4=py311h1`; None: it is neither."""
+    tight = re.sub(r"\s*([=<>!~,|()]+)\s*", r"\1", rest).strip()
+    if not tight:
+        return "", ""
+    built = re.fullmatch(r"(=?=?[^=<>!~\s]*[^=<>!~\s|,(])[=\s]([\w.*+^$|()\\-]+)", tight)
+    version, build = (built[1], built[2]) if built else (tight, "")
     # With a build string, a single `=` is exact to conda.
-    return "==" + version.lstrip("="), built["build"]
+    return ("==" + version.lstrip("=") if build else version, build) if _is_version(version) else None
 
 
-def _pep440(clause: str) -> str:
-    """
-    One clause of a conda version in PEP 440: `=1.26` is `==1.26.*`, a bare `1.26.4` `==1.26.4`, what allows all "".
-
-    Raises:
-        ValueError: PEP 440 has no words for it, e.g. `1.2|1.3` and `1.2*`.
-    """
-    if clause in ("", "*", "=*", "==*"):
-        return ""
-    parsed = _CLAUSE.fullmatch(clause)
-    if not parsed:
-        raise ValueError(clause)
-    operator, version, any_after = parsed["op"], parsed["version"], parsed["any"] or ""
-    if operator in (">", "<=", "~=") and any_after:
-        raise ValueError(clause)
-    if operator in (">=", "<"):
-        any_after = ""
-    if operator == "=" and re.fullmatch(r"[\d.]+", version):
-        any_after = ".*"
-    return f"{'==' if operator in ('', '=') else operator}{version}{any_after}"
+def _is_version(text: str) -> bool:
+    if text.count("(") != text.count(")"):
+        return False
+    clauses = re.split(r"[,|]", text.replace("(", "").replace(")", ""))
+    return all(_CLAUSE.fullmatch(clause.strip()) and re.search(r"[\d*^]", clause) for clause in clauses)
 
 
-def _meets(clause: str, version: tuple[int, ...]) -> bool:
-    parsed = _CLAUSE.fullmatch(clause)
-    if not parsed:
-        raise ValueError(clause)
-    wanted = tuple(int(part) for part in parsed["version"].split("."))
-    width = len(wanted) if parsed["any"] else max(len(wanted), len(version))
-    here = (*version, *[0] * width)[:width]
-    there = (*wanted, *[0] * width)[:width]
-    return {
-        "==": here == there,
-        "!=": here != there,
-        ">=": here >= there,
-        "<=": here <= there,
-        ">": here > there,
-        "<": here < there,
-        "~=": here >= there and here[: len(wanted) - 1] == wanted[:-1],
-    }[parsed["op"]]
+def _python(package: Package) -> str | None:
+    """The constraint that a line puts on Python; None when it is more than uv can be told."""
+    parsed = _SPEC.fullmatch(package.spec)
+    parts = _split(parsed["rest"]) if parsed and not parsed["channel"] and not parsed["keys"] else None
+    if parts is None or parts[1]:
+        return None
+    constraint = re.sub(r"^=(?!=)", "", parts[0])
+    try:
+        pythons.specifiers(constraint)
+    except ValueError:
+        return None
+    return constraint
 
 
 def _found(value: Any) -> str:
@@ -291,7 +283,3 @@ def _found(value: Any) -> str:
     if value is None:
         return "nothing"
     return f"{type(value).__name__} {value!r}"
-
-
-def _detail(kind: type[errors.ModelportError], path: str, message: str) -> dict[str, str]:
-    return {"code": kind.code, "message": message, "target": f"conda_file.{path}".rstrip(".")}

@@ -15,8 +15,8 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from attrs import frozen
@@ -26,12 +26,13 @@ from docker.utils.build import exclude_paths
 
 from modelport import engine, errors
 from modelport.builds import streams
-from modelport.builds.diagnosis import failure, masked
+from modelport.builds.channels import masked
+from modelport.builds.diagnosis import failure
 from modelport.builds.streams import Closers
 
 _STEP = re.compile(r"Step (\d+)/\d+ : (.*)")
 _PARSE_FAULT = re.compile(r"dockerfile parse error (?:on )?line (\d+): (.*)", re.IGNORECASE)
-_BUILDX_FAULT = re.compile(r"Dockerfile\S*:(\d+)$|^(?:\S*[Dd]ockerfile\S*):(\d+)\s*$")
+_BUILDX_LINE = re.compile(r"\S+:(\d+)")
 
 
 @frozen(kw_only=True)
@@ -69,17 +70,15 @@ class Context:
 
     def fault(self, step: int, said: str) -> str:
         """What failed, as a sentence with the Dockerfile's line; `step` counts instructions from 1, 0 is none."""
-        if parse := _PARSE_FAULT.search(said):
-            return f"{self._place(int(parse[1]))}: {parse[2].rstrip('.')}. Correct that line."
         lines = self._instructions()
-        line = lines[step - 1] if 0 < step <= len(lines) else 0
-        where = self._place(line) if line else self.dockerfile
-        return f"{where}: {_meant(said, self._text(line).split(' ')[0].upper() if line else '', self._text(line))}"
+        return self.fault_at(lines[step - 1] if 0 < step <= len(lines) else 0, said)
 
     def fault_at(self, line: int, said: str) -> str:
-        """As `fault`, where the builder names the line itself."""
-        text = self._text(line)
-        return f"{self._place(line)}: {_meant(said, text.split(' ')[0].upper(), text)}"
+        """As `fault`, where the line is known; 0 is none."""
+        if parse := _PARSE_FAULT.search(said):
+            return f"{self._place(int(parse[1]))}: {parse[2].rstrip('.')}. Correct that line."
+        text = self._text(line) if line else ""
+        return f"{self._place(line) if line else self.dockerfile}: {_meant(said, text)}"
 
     @property
     def _file(self) -> Path:
@@ -196,70 +195,70 @@ def built_with_buildx(
     pull: bool,
 ) -> str:
     """
-    The id of the image that `docker buildx` builds, as `built_classic`.
+    The name of the image that `docker buildx` builds, as `built_classic`.
 
     Raises:
         errors.ImageBuildFailure: It cannot be built.
     """
-    with TemporaryDirectory(prefix="modelport-") as folder:
-        written = Path(folder, "id")
-        command = ["docker", "buildx", "build", "--load", "--progress", "plain", "--tag", name]
-        command += ["--file", str(context.folder / context.dockerfile), "--iidfile", str(written)]
-        command += [option for label in labels.items() for option in ("--label", "=".join(label))]
-        command += ["--pull"] if pull else []
-        lines = []
-        with subprocess.Popen(
-            [*command, str(context.folder)],
-            env={**os.environ, "DOCKER_HOST": engine.address()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        ) as process:
+    command = ["docker", "buildx", "build", "--load", "--progress", "plain", "--tag", name]
+    command += ["--file", str(context.folder / context.dockerfile)]
+    command += [option for label in labels.items() for option in ("--label", "=".join(label))]
+    command += ["--pull"] if pull else []
+    lines = []
+    with subprocess.Popen(
+        [*command, str(context.folder)],
+        # Attestations would make an index of images of it, which the engine does not load.
+        env={**os.environ, "DOCKER_HOST": engine.address(), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
 
-            def end() -> None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+        def end() -> None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
-            assert process.stdout is not None
-            closers.add(end)
-            try:
-                for line in process.stdout:
-                    lines.append(masked(line.rstrip()))
-                    tell(lines[-1])
-            except BaseException:
-                end()
-                raise
-            finally:
-                closers.discard(end)
-        if process.returncode:
-            raise failure(_buildx_fault(context, lines), lines, what="Image")
-        return written.read_text(encoding="utf-8").strip()
+        assert process.stdout is not None
+        closers.add(end)
+        try:
+            for line in process.stdout:
+                lines.append(masked(line.rstrip()))
+                tell(lines[-1])
+        except BaseException:
+            end()
+            raise
+        finally:
+            closers.discard(end)
+    if process.returncode:
+        raise failure(_buildx_fault(context, lines), lines, what="Image")
+    return name
 
 
 def _buildx_fault(context: Context, lines: list[str]) -> str:
     said = next((line for line in reversed(lines) if line.startswith("ERROR: ")), "ERROR: it ended early")
     said = re.sub(r"^ERROR: (failed to build: )?(failed to solve: )?", "", said)
-    at = next((int(where[1] or where[2]) for line in lines if (where := _BUILDX_FAULT.search(line))), 0)
-    return context.fault_at(at, said) if at else context.fault(0, said)
+    # It shows the lines around the fault, below `Dockerfile:4` and a ruler.
+    shown = [line for line, ruler in pairwise(lines) if re.fullmatch("-{5,}", ruler)]
+    at = next((int(where[1]) for line in shown if (where := _BUILDX_LINE.fullmatch(line))), 0)
+    return context.fault_at(at, said)
 
 
-def _meant(said: str, instruction: str, text: str) -> str:
+def _meant(said: str, instruction: str) -> str:
     """An error of a builder in a person's words, with the remedy."""
     said = " ".join(said.split()).rstrip(".")
     if ended := re.search(r"returned a non-zero code: (\d+)|exit code: (\d+)", said):
         return f"the command ended with status {ended[1] or ended[2]}."
     if "requires BuildKit" in said:
         return "only BuildKit knows this. Install Docker's buildx (`docker buildx version` must work), or leave it out."
-    if instruction == "FROM" and "unknown" not in said:
-        image = re.sub(r"^FROM\s+(--\S+\s+)*(\S+).*", r"\2", text, flags=re.IGNORECASE)
+    if base := re.match(r"FROM\s+(?:--\S+\s+)*(\S+)", instruction, re.IGNORECASE):
         return (
-            f"the image '{image}' is not here and could not be pulled: {said}. "
+            f"the image '{base[1]}' is not here and could not be pulled: {said}. "
             "Check its name and the network, or log in with `docker login`."
         )
     if missing := re.search(r"stat (\S+?): (?:file does not exist|no such file)|\"?(/\S+?)\"?: not found", said):
         named = (missing[1] or missing[2]).lstrip("/")
         return f"'{named}' is not in the folder that the image is built from, or .dockerignore leaves it out. Add it."
-    return f"{said}. Correct the file."
+    return f"{said}." if instruction else f"{said}. Correct the file."

@@ -17,24 +17,21 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from attrs import frozen
 from docker import DockerClient
-from docker.errors import APIError
 from docker.types import Mount
-from docker.utils import parse_repository_tag
 
 from modelport import engine, errors
-from modelport.builds import contexts, environments, interpreters, recipes, shelves, streams
+from modelport.builds import environments, interpreters, pythons, recipes, shelves
 from modelport.builds.base import Builder, Built, Wanted
+from modelport.builds.bases import Base, Bases
 from modelport.builds.contexts import Context
-from modelport.builds.diagnosis import failure, masked
+from modelport.builds.diagnosis import failure
 from modelport.builds.environments import Filling
 from modelport.builds.layers import Layer
 from modelport.builds.recipes import Recipe
 from modelport.builds.records import Record, Records
-from modelport.builds.scoring import ScoringPackage, minor_version
+from modelport.builds.scoring import ScoringPackage
 from modelport.builds.shelves import Shelf
 from modelport.builds.streams import Closers
 
@@ -44,17 +41,6 @@ PACKAGES = "modelport-packages"
 """The volume with uv's cache, which all builds share."""
 
 _ANSWER_SECONDS = 1800.0  # the engine is silent while it commits gigabytes
-
-
-@frozen(kw_only=True)
-class _Base:
-    """The image that an environment is added to."""
-
-    id: str
-    name: str
-    user: str
-    under: tuple[str, ...] = ()
-    """Its key, when it was built here."""
 
 
 class ImageBuilder:
@@ -88,15 +74,22 @@ class ImageBuilder:
         self._shelf = Shelf(self._records, lambda: self._engine)
         self._scoring = ScoringPackage(scoring)
         self._offline = offline
-        self._pull = pull and not offline
         self._prefixes = prefixes
         self._workspace = workspace
-        self._default_image = default_image
         self._packages = packages
         self._closed = False
         self._closers: Closers = set()
         self._connecting = threading.Lock()
         self._connection: DockerClient | None = None
+        self._bases = Bases(
+            self._records,
+            self._shelf,
+            self._closers,
+            go_on=self._go_on,
+            offline=offline,
+            pull=pull,
+            default_image=default_image,
+        )
 
     def key(self, wanted: Wanted) -> str:
         """
@@ -106,7 +99,7 @@ class ImageBuilder:
             errors.ValidationException: As `check`.
         """
         self.check(wanted)
-        image = self._image_name(wanted)
+        image = self._bases.name(wanted)
         with suppress(errors.DockerEngineNotAvailableError):
             image = self._shelf.image(image) or image
         return self._key(wanted, image)
@@ -125,11 +118,11 @@ class ImageBuilder:
                 "An environment whose image serves by itself must name the image. Give it `image` or `build`.",
                 target="environment.image",
             )
-        requirements, _ = recipes.read(wanted)
+        requirements = recipes.read(wanted)
         if wanted.own_server or wanted.image or wanted.context is not None:
             return requirements.warnings
-        minor_version(requirements.python)
-        return (*requirements.warnings, f"The environment names no image; it starts from '{self._image_name(wanted)}'.")
+        pythons.minor(requirements.python)
+        return (*requirements.warnings, f"The environment names no image; it starts from '{self._bases.name(wanted)}'.")
 
     def build(self, wanted: Wanted, report: Tell) -> Built:
         """
@@ -144,7 +137,7 @@ class ImageBuilder:
         """
         warnings = self.check(wanted)
         try:
-            base = self._base(wanted, report)
+            base = self._bases.get(wanted, report)
             key = self._key(wanted, base.id)
             if wanted.own_server:
                 record = Record(image=base.id, under=base.under, ours=False)
@@ -173,6 +166,8 @@ class ImageBuilder:
         for end in list(self._closers):
             with suppress(errors.ModelportError):
                 end()
+        if self._prefixes is not None:
+            self._prefixes.close()
         with self._connecting:
             if self._connection is not None:
                 self._connection.close()
@@ -195,30 +190,20 @@ class ImageBuilder:
     # Keys
 
     def _key(self, wanted: Wanted, image: str) -> str:
-        requirements, packages = recipes.read(wanted)
+        requirements = recipes.read(wanted)
         ours = not (wanted.own_server or wanted.azure_server)
+        packages = sorted(each.spec for each in requirements.packages)
         asked = None if wanted.conda is None else [requirements.python, requirements.lines, packages]
         ingredients = {
             "format": recipes.FORMAT,
             "image": image,
             "conda": None if wanted.own_server else asked,
-            "channels": wanted.conda.get("channels") if wanted.conda else None,
+            "channels": [each.url for each in requirements.channels] if packages else None,
             "tools": [] if wanted.own_server else sorted(wanted.tools),
             "server": "own" if wanted.own_server else "azure" if wanted.azure_server else "ours",
             "scoring": self._scoring.digest() if ours else None,
         }
         return recipes.hashed(ingredients)
-
-    def _image_name(self, wanted: Wanted) -> str:
-        if wanted.context is not None:
-            return self._context_name(Context(folder=wanted.context, dockerfile=wanted.dockerfile))[1]
-        requirements, _ = recipes.read(wanted)
-        return wanted.image or self._default_image or f"python:3.{minor_version(requirements.python)[0]}-slim"
-
-    def _context_name(self, context: Context) -> tuple[str, str]:
-        """Key and name of the image that a context becomes."""
-        key = recipes.hashed({"format": recipes.FORMAT, "context": context.digest()})
-        return key, f"modelport/context:{key}"
 
     @property
     def _engine(self) -> DockerClient:
@@ -227,66 +212,9 @@ class ImageBuilder:
                 self._connection = engine.connect(timeout=_ANSWER_SECONDS)
             return self._connection
 
-    # The image to start from
-
-    def _base(self, wanted: Wanted, report: Tell) -> _Base:
-        if wanted.context is not None:
-            return self._from_context(Context(folder=wanted.context, dockerfile=wanted.dockerfile), report)
-        name = self._image_name(wanted)
-        if self._pull or self._shelf.image(name) is None:
-            self._pulled(name, report)
-        return self._about(name, name)
-
-    def _about(self, image: str, name: str, under: tuple[str, ...] = ()) -> _Base:
-        with engine.told(f"Image '{name}'"):
-            about = self._engine.api.inspect_image(image)
-        return _Base(id=about["Id"], name=name, user=(about.get("Config") or {}).get("User") or "", under=under)
-
-    def _pulled(self, name: str, report: Tell) -> None:
-        if self._offline:
-            raise errors.ImageBuildFailure(
-                f"Image '{name}' is not here, and the network is off. Pull it once with the network on, or load it."
-            )
-        repository, tag = parse_repository_tag(name)
-        report(f"Pulling image '{name}'.")
-        seen = set()
-
-        def ask(client: DockerClient) -> Iterator[dict[str, Any]]:
-            answer: Iterator[dict[str, Any]] = client.api.pull(
-                repository, tag=tag or "latest", stream=True, decode=True
-            )
-            return answer
-
-        try:
-            with streams.messages(ask, self._closers) as messages:
-                for message in messages:
-                    if "error" in message:
-                        raise _not_pulled(name, message["error"])
-                    line = " ".join(filter(None, [message.get("id"), message.get("status")]))
-                    if line not in seen:  # bars of progress come again and again
-                        seen.add(line)
-                        report(line)
-        except APIError as error:
-            raise _not_pulled(name, engine.words(error)) from error
-        self._go_on()
-
-    def _from_context(self, context: Context, report: Tell) -> _Base:
-        key, name = self._context_name(context)
-        with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
-            record = self._shelf.found(key)
-            if record is None or self._pull:
-                build = contexts.built_with_buildx if contexts.has_buildx() else contexts.built_classic
-                with self._log(key, report) as tell:
-                    self._go_on()
-                    image = build(context, name, shelves.labels(key), tell, self._closers, pull=self._pull)
-                record = Record(image=self._shelf.image(image) or image, size_bytes=self._shelf.size_bytes(image))
-                self._records.put(key, record)
-        self._records.touch(key)
-        return self._about(record.image, f"of {context.dockerfile}", (key,))
-
     # What is added to it
 
-    def _served(self, key: str, wanted: Wanted, base: _Base, report: Tell) -> tuple[Record, tuple[str, ...]]:
+    def _served(self, key: str, wanted: Wanted, base: Base, report: Tell) -> tuple[Record, tuple[str, ...]]:
         """The image of `key`, and what is to be said about it."""
         recipe = recipes.recipe(
             wanted, self._asked(base.id, report), image=base.name, prefixes=self._prefixes is not None
@@ -301,7 +229,7 @@ class ImageBuilder:
             record_there = self._shelf.found(key)
             if record_there:
                 return record_there, recipe.warnings
-            with self._log(key, report) as tell:
+            with self._records.told(key, report) as tell:
                 environment, layer = self._environment(recipe, wanted, base, tell)
                 under = (*base.under, layer)
                 if wanted.azure_server or recipe.way == "prefix":
@@ -328,7 +256,7 @@ class ImageBuilder:
                     self._records.put_note(about, noted)
         return interpreters.parsed(noted)
 
-    def _environment(self, recipe: Recipe, wanted: Wanted, base: _Base, tell: Tell) -> tuple[Record, str]:
+    def _environment(self, recipe: Recipe, wanted: Wanted, base: Base, tell: Tell) -> tuple[Record, str]:
         """The image with the environment, and its key."""
         outside = self._outside(recipe, wanted, tell)
         scoring = [] if wanted.azure_server else self._scoring.lines()
@@ -376,7 +304,7 @@ class ImageBuilder:
                 self._records.put(key, record)
         return record, key
 
-    def _with_scoring(self, key: str, name: str, base: _Base, environment: Record, tell: Tell) -> str:
+    def _with_scoring(self, key: str, name: str, base: Base, environment: Record, tell: Tell) -> str:
         """The id of the image with the environment and the scoring server."""
         with self._layer(key, environment.image, [environments.scoring_mounted(self._scoring)]) as layer:
             tell("Adding the scoring server.")
@@ -412,18 +340,6 @@ class ImageBuilder:
             layer.remove()
             self._closers.discard(layer.remove)
 
-    @contextmanager
-    def _log(self, key: str, report: Tell) -> Iterator[Tell]:
-        """What takes lines for the log of `key`, and for `report`."""
-        with self._records.log(key).open("w", encoding="utf-8") as log:
-
-            def tell(line: str) -> None:
-                log.write(f"{line}\n")
-                log.flush()
-                report(line)
-
-            yield tell
-
     def _go_on(self) -> None:
         if self._closed:
             raise failure("it was given up, since Modelport ends.", [], what="Image")
@@ -432,11 +348,3 @@ class ImageBuilder:
         """Labels of a container that works under the lock of `key`."""
         workspace = {engine.WORKSPACE: self._workspace} if self._workspace else {}
         return {engine.KIND: "build", shelves.LOCK: str(self._records.lock(key)), **workspace}
-
-
-def _not_pulled(name: str, said: str) -> errors.ImageBuildFailure:
-    said = " ".join(masked(said).split()).rstrip(".")
-    return errors.ImageBuildFailure(
-        f"Image '{name}' is not here and could not be pulled: {said}. "
-        "Check its name and the network, log in with `docker login`, or build it here."
-    )

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from docker import DockerClient
 from docker.errors import APIError
 
-from modelport import engine
+from modelport import engine, errors
 from modelport.builds import layers
 
 _ASK = r"""
@@ -84,6 +84,7 @@ def found_in(client: DockerClient, image: str, labels: Mapping[str, str]) -> dic
     What `image`, an id, has: a document for `parsed`. `labels` are those of the container that looks.
 
     Raises:
+        errors.ImageBuildFailure: It is for another processor.
         errors.ModelportError: The engine's, see `engine.told`.
     """
     with engine.told(f"Image '{image}'"):
@@ -103,8 +104,13 @@ def found_in(client: DockerClient, image: str, labels: Mapping[str, str]) -> dic
                 if "executable file not found" in str(error) or "no such file" in str(error):
                     return {"shell": False, "lines": []}
                 raise
-            container.wait()
-            return {"shell": True, "lines": container.logs(stderr=False).decode("utf-8", "replace").splitlines()}
+            ran = container.wait()["StatusCode"] == 0
+            said = container.logs(stderr=not ran).decode("utf-8", "replace")
+            if "exec format error" in said:
+                raise errors.ImageBuildFailure(
+                    f"Image '{image}' is for another processor than this machine's. Ask for one that is for this one."
+                )
+            return {"shell": ran, "lines": said.splitlines() if ran else []}
         finally:
             layers.remove(client, container.id)
 

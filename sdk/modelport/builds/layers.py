@@ -22,7 +22,7 @@ from docker.errors import APIError, NotFound
 from docker.types import Mount
 
 from modelport import engine
-from modelport.builds.diagnosis import masked
+from modelport.builds.channels import masked
 
 HOME = "/opt/modelport"
 """Where everything of ours is in an image."""

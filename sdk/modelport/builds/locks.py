@@ -1,4 +1,10 @@
-"""Locks between builds: files that are held, by threads and processes alike, while one of them makes something."""
+"""
+Locks that outlive whoever took them, for as long as what they started runs.
+
+flock itself and no library around it, because it can be inherited: a builder that is
+killed leaves its lock to the programs that still write. It tells threads apart as well
+as processes, since each opens the file for itself.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +20,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[in
     """
     Hold the lock at `path`; the descriptor may be given to children, who then hold it too.
 
-    flock itself and no library around it, because it can be inherited. It tells threads apart as well as
-    processes, since each opens the file for itself. The file stays: to remove it would make two locks of one.
+    The file stays: to remove it would make two locks of one.
 
     Raises:
         BlockingIOError: Somebody else holds it, and there is nobody to tell about `waiting`.

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import field, frozen
 
 from modelport.builds import conda as conda_files
+from modelport.builds import pythons
 from modelport.builds.base import Wanted
-from modelport.builds.conda import Requirements
+from modelport.builds.conda import Package, Requirements
 from modelport.builds.diagnosis import failure
 from modelport.builds.interpreters import Found, Interpreter
-from modelport.builds.scoring import TRIED, span
+from modelport.builds.pythons import TRIED, span
 
 FORMAT = 1
 """Of what is made from the same input: a change makes every key another one."""
@@ -45,21 +45,14 @@ class Recipe:
     warnings: tuple[str, ...] = ()
 
 
-def read(wanted: Wanted) -> tuple[Requirements, tuple[str, ...]]:
+def read(wanted: Wanted) -> Requirements:
     """
-    What the conda file asks of Python and pip, and what of conda.
+    What the conda file asks of Python, conda and pip.
 
     Raises:
         errors.ValidationException: It cannot be understood.
     """
-    if wanted.conda is None:
-        return Requirements(), ()
-    listed = wanted.conda.get("dependencies") if isinstance(wanted.conda, Mapping) else None
-    packages = [each for each in listed or () if isinstance(each, str) and _package(each) not in ("", "python", "pip")]
-    # `pip` stands in their place, so that the places of the others, which errors name, are right.
-    others = ["pip" if each in packages else each for each in listed] if isinstance(listed, (list, tuple)) else listed
-    document = {**wanted.conda, "dependencies": others} if packages else wanted.conda
-    return conda_files.read(document), tuple(sorted(set(packages)))
+    return Requirements() if wanted.conda is None else conda_files.read(wanted.conda)
 
 
 def recipe(wanted: Wanted, found: Found, *, image: str, prefixes: bool) -> Recipe:
@@ -70,7 +63,8 @@ def recipe(wanted: Wanted, found: Found, *, image: str, prefixes: bool) -> Recip
         errors.ImageBuildFailure: There is no way.
         errors.ValidationException: As `read`.
     """
-    requirements, packages = read(wanted)
+    requirements = read(wanted)
+    packages = tuple(sorted({each.line for each in _packages(requirements)}))
     if not found.shell:
         raise failure(
             f"image '{image}' has no `sh`, so nothing can be added to it. Start from an image with a shell, or let it "
@@ -83,7 +77,7 @@ def recipe(wanted: Wanted, found: Found, *, image: str, prefixes: bool) -> Recip
     fitting = [
         each
         for each in found.pythons
-        if each.version[:2] >= (3, TRIED[0]) and conda_files.admits(requirements.python, each.version)
+        if each.version[:2] >= (3, TRIED[0]) and pythons.admits(requirements.python, each.version)
     ]
     if fitting and not packages:
         minor = fitting[0].version[1]
@@ -155,7 +149,6 @@ def _no_way(requirements: Requirements, packages: tuple[str, ...], found: Found,
     )
 
 
-def _package(spec: str) -> str:
-    """The name in a conda spec; empty when there is none."""
-    named = re.match(r"(?:[^\s:]+::)?([A-Za-z0-9_][\w.-]*)", spec.strip())
-    return named[1].lower() if named else ""
+def _packages(requirements: Requirements) -> tuple[Package, ...]:
+    """What conda is asked for beside Python and pip, which are there anyway."""
+    return tuple(each for each in requirements.packages if each.name not in ("python", "pip"))

@@ -12,8 +12,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Record:
     python: str = ""
     under: tuple[str, ...] = ()
     """Keys of what it was made from, which stay as long as it does."""
+    steps: bool = False
+    """Whether it was built from a Dockerfile, whose steps are images without names below it."""
     ours: bool = True
     """Whether it was made here."""
 
@@ -60,6 +62,18 @@ class Records:
     def log(self, key: str) -> Path:
         """Where the last log of `key` is."""
         return self.folder / f"{key}.log"
+
+    @contextmanager
+    def told(self, key: str, report: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+        """What takes lines for the log of `key`, and for `report`."""
+        with self.log(key).open("w", encoding="utf-8") as log:
+
+            def tell(line: str) -> None:
+                log.write(f"{line}\n")
+                log.flush()
+                report(line)
+
+            yield tell
 
     def get(self, key: str) -> Record | None:
         """What is noted under `key`."""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import sys
 from pathlib import Path
 
 from modelport import errors
 from modelport.builds import conda as conda_files
-
-TRIED = range(9, 14)
-"""Minor versions of Python 3 that the scoring server was tried on."""
 
 
 class ScoringPackage:
@@ -43,30 +39,6 @@ class ScoringPackage:
                 digest.update(f"{path.relative_to(self.folder).as_posix()}\0{len(contents)}\0".encode() + contents)
             self._digest = (seen, digest.hexdigest())
         return self._digest[1]
-
-
-def minor_version(constraint: str | None) -> tuple[int, tuple[str, ...]]:
-    """
-    The minor version of Python 3 to build with, and what to say about it.
-
-    The running one where it will do: models are pickled by it. Otherwise the newest that will.
-    """
-    running = sys.version_info.minor
-    if constraint is None and running not in TRIED:
-        return running, (f"Python 3.{running} was not tried with the scoring server ({span()} were).",)
-    fitting = [minor for minor in TRIED if any(conda_files.admits(constraint, (3, minor, p)) for p in range(100))]
-    if not fitting:
-        raise errors.ValidationException(
-            f"python={constraint} of the conda file cannot serve: the scoring server runs on Python {span()}."
-            " Ask for one of these.",
-            target="conda_file.dependencies",
-        )
-    return (running if running in fitting else fitting[-1]), ()
-
-
-def span() -> str:
-    """The versions of Python that scoring was tried on, in words."""
-    return f"3.{TRIED[0]} to 3.{TRIED[-1]}"
 
 
 def _installed() -> Path:

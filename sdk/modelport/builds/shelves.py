@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from docker import DockerClient
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -39,11 +40,17 @@ class Shelf:
 
     def image(self, name: str) -> str | None:
         """The id of an image, by its name or id; None when it is not here."""
+        about = self.inspect(name)
+        return str(about["Id"]) if about else None
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What the engine knows of an image; empty when it is not here."""
         with engine.told(f"Image '{name}'"):
             try:
-                return str(self._client().api.inspect_image(name)["Id"])
+                about: dict[str, Any] = self._client().api.inspect_image(name)
             except ImageNotFound:
-                return None
+                return {}
+            return about
 
     def found(self, key: str) -> Record | None:
         """What is noted under `key`, when its image is here still."""
@@ -101,9 +108,9 @@ class Shelf:
                 if self._records.last_use(key) != used:
                     return False
                 image = record.image
-                # Its parents may be others' images, which they took the names from.
+                # Below it are a Dockerfile's steps, which go too, or an image of others, which may have lost its name.
                 if record.ours and not self._gone(
-                    f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=True)
+                    f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=not record.steps)
                 ):
                     return False
                 self._records.remove(key)

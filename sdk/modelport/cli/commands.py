@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from modelport import __version__
+from modelport.cli import environments
 from modelport.cli import server as background
 from modelport.client import MLClient
 from modelport.controlplane import workspace
@@ -151,6 +152,9 @@ def schema(kind: str | None, output: Path | None) -> None:
 def serve(home: Path | None, backend: str) -> None:
     """Be the background server. Clients run this; `up` does it for people."""
     background.serve(_folder(home), backend)
+
+
+modelport.add_command(environments.env)
 
 
 def _folder(home: Path | None) -> Path:

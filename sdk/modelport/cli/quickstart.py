@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelport.builds.base import Wanted
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.cli import server
 from modelport.client import MLClient
 from modelport.controlplane.home import open_home
@@ -166,7 +166,7 @@ class _Rollout:
 
     def _train(self) -> None:
         """Train where the models will serve: a pickle wants the version that wrote it."""
-        builder = VenvBuilder(self._workspace / "environments")
+        builder = PrefixBuilder(self._workspace / "environments")
         lines: list[str] = []
         with self._view.step("Making an environment with scikit-learn; this takes a while once") as told:
             built = builder.build(Wanted(conda=files.read_mapping(self._folder / "conda.yml")), lines.append)

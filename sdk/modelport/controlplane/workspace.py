@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modelport.backends import open_backend
 from modelport.builds.base import Builder
-from modelport.builds.venv import VenvBuilder
+from modelport.builds.prefix import PrefixBuilder
 from modelport.controlplane.app import App
 from modelport.controlplane.home import Home, open_home
 from modelport.controlplane.jobs import serving
@@ -98,7 +98,7 @@ def prune(folder: Path, backend: str) -> list[str]:
 
 def _builder(backend: str, cache: Path) -> Builder:
     """What builds for a backend; a builder of images has the folders of the other one beside it."""
-    prefixes = VenvBuilder(cache)
+    prefixes = PrefixBuilder(cache)
     if backend != "docker":
         return prefixes
     images = import_module("modelport.builds.image").ImageBuilder
