@@ -195,3 +195,10 @@ def test_registered_code_has_no_folder_to_open(ml_client, deployment):
     deployment.code_configuration = CodeConfiguration(code="azureml:tides-code:1", scoring_script="score.py")
     with pytest.raises(errors.ValidationException, match=r"'azureml:tides-code:1' is registered\. Name its folder"):
         ml_client.online_deployments.begin_create_or_update(deployment, local=True, vscode_debug=True)
+
+
+def test_what_is_no_container_of_ours_is_refused_by_its_name(tides, sources):
+    tides.online_deployments.begin_create_or_update(sources.deployment()).result(120)
+    service = tides.online_deployments._service
+    with pytest.raises(errors.UnsupportedByBackend, match=r"Deployment 'blue' of 'tides' has no container"):
+        service.ask("POST", "onlineEndpoints/tides/deployments/blue/container")

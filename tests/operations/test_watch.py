@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelport import errors
-from modelport.entities import CodeConfiguration, ManagedOnlineEndpoint
+from modelport.entities import CodeConfiguration, Environment, ManagedOnlineEndpoint
 
 SAYS = """
 import os
@@ -21,6 +21,7 @@ def run(raw_data):
 
 FAST = 1.5
 """Seconds from saving to being served, by the issue's word."""
+FAST_IN_DOCKER = 5.0
 
 
 def save(folder, what, script=SAYS):
@@ -194,6 +195,34 @@ def test_a_first_deployment_that_fails_is_not_followed(tides, deployment, folder
     with pytest.raises(errors.UserScriptInitFailed):
         poller.result(60)
     assert poller.watch.wait(10)
+
+
+def test_containers_follow_it_too(docker_engine, ml_client, deployment, folder, until):
+    deployment.environment = Environment(image="modelport-test/base:bookworm")
+    poller = ml_client.online_deployments.begin_create_or_update(deployment, local=True, watch=True)
+
+    def answer():
+        return ml_client.online_endpoints.invoke("tides", input_data={}, local=True).json()[0]
+
+    try:
+        assert answer() == 0
+        took = []
+        for what in (1, 2, 3):
+            began = save(folder, what)
+            until(lambda what=what: answer() == what)
+            took.append(time.monotonic() - began)
+        assert sorted(took)[1] <= FAST_IN_DOCKER, took
+    finally:
+        poller.watch.close()
+    ml_client.online_deployments.begin_delete("blue", "tides", local=True)
+
+
+def test_a_debugger_stays_over_an_update_and_where_it_is_then_is_logged(tides, deploy, folder, until, caplog):
+    with caplog.at_level(logging.INFO, "modelport.operations.online_deployments"):
+        deploy(debug=True)
+        save(folder, 1)
+        until(lambda: any("The debugger of replica" in each.getMessage() for each in caplog.records))
+    assert asked(tides)[0] == 1
 
 
 def test_code_that_is_registered_cannot_be_watched(tides, sources):
