@@ -150,6 +150,7 @@ def test_the_script_can_be_debugged_in_the_dev_container_that_is_written(
     place = folder_told(poller)
     document = json.loads((place / ".devcontainer" / "devcontainer.json").read_text())
     inside = f"/var/azureml-app/{folder.name}"
+    assert document["image"].startswith("modelport/")
     assert document["workspaceFolder"] == inside
     flag, where = json.loads(record.read_text())
     assert (flag, where) == ("--folder-uri", f"vscode-remote://dev-container+{str(place).encode().hex()}{inside}")

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from attrs import evolve
+
 from modelport import engine, errors
 from modelport.backends.base import Container, Revision
 from modelport.backends.container import REPLICA, ContainerReplica, described, labelled
@@ -81,8 +83,18 @@ class DockerBackend(WatchedBackend):
         self._listener.start()
 
     def container(self, revision: Revision) -> Container | None:
-        """What its containers are made of; None when they bring a server of their own."""
-        return described(revision)
+        """
+        What its containers are made of, its image by name: who builds upon it cannot say ids.
+
+        Raises:
+            errors.ModelportError: The engine does not answer, or has the image no more.
+        """
+        made = described(revision)
+        if made is None:
+            return None
+        with engine.told(f"Image '{made.image}'"):
+            names = self._client.api.inspect_image(made.image).get("RepoTags") or [made.image]
+        return evolve(made, image=names[0])
 
     def logs(self, revision_id: str, tail: int) -> str:
         """
