@@ -68,7 +68,17 @@ def devcontainer(name: str, there: Mapping[str, Any], code: Path) -> dict[str, A
     Source: containers.dev, "Dev Container metadata reference".
     """
     python, serve = str(there["python"]), [str(each) for each in there["command"]]
-    waits = [python, "-m", "debugpy", "--listen", f"0.0.0.0:{DEBUG_PORT}", "--wait-for-client", *serve[1:]]
+    # Breakpoints are not missed in modules that Python has frozen, and nothing warns that they might be.
+    waits = [
+        python,
+        "-Xfrozen_modules=off",
+        "-m",
+        "debugpy",
+        "--listen",
+        f"0.0.0.0:{DEBUG_PORT}",
+        "--wait-for-client",
+        *serve[1:],
+    ]
     # A process that a command leaves behind would be ended with that command's terminal.
     start = f"nohup sh -c {shlex.quote(f'{shlex.join(waits)} > {LOG} 2>&1 &')}"
     return {
