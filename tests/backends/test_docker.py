@@ -85,44 +85,44 @@ class TestContainers(BackendContract):
     name = "docker"
 
     @pytest.fixture
-    def runtime(self, scoring_image):
-        return {"image": scoring_image, "python": "/usr/bin/python3"}
+    def runtime(self, built_image):
+        return {"image": built_image.image, "python": built_image.python}
 
     @pytest.fixture
-    def options(self, engine_client):
-        self.client = engine_client
+    def options(self, docker_engine):
+        self.client = docker_engine
         folder = Path(tempfile.mkdtemp(prefix="mp-", dir="/tmp"))
         yield {"folder": folder / "run", "logs": folder / "logs"}
         left = self.containers({"folder": folder / "run"})
         for each in left:
             each.remove(force=True)
-        networks = engine_client.networks.list(filters=self.ours({"folder": folder / "run"}))
+        networks = docker_engine.networks.list(filters=self.ours({"folder": folder / "run"}))
         for each in networks:
             each.remove()
         shutil.rmtree(folder)
         assert (left, networks) == ([], [])
 
     @pytest.fixture
-    def shell_server(self, engine_client, tmp_path):
+    def shell_server(self, docker_engine, tmp_path):
         """Id of an image that brings a server of its own, which has two ports."""
         (context := tmp_path / "context").mkdir()
         (context / "server.py").write_text(SHELL_SERVER)
         (context / "Dockerfile").write_text(f'FROM {BASE}\nCOPY server.py /\nCMD ["python3", "/server.py"]\n')
-        image, _ = engine_client.images.build(path=str(context), rm=True)
+        image, _ = docker_engine.images.build(path=str(context), rm=True)
         yield image.id
         with contextlib.suppress(docker.errors.APIError):  # still used, by a replica that is removed after this
-            engine_client.images.remove(image.id, force=True)
+            docker_engine.images.remove(image.id, force=True)
 
     @pytest.fixture
-    def outside(self, engine_client):
+    def outside(self, docker_engine):
         """Host and port of a server that says hello, on a network of its own: the world, to a replica."""
         speaks = (
             "import socket\nserver = socket.create_server(('0.0.0.0', 9000))\n"
             "while True:\n    accepted, _ = server.accept()\n    accepted.sendall(b'hello')\n    accepted.close()\n"
         )
-        subnet = engine_client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
+        subnet = docker_engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
         gateway = str(ipaddress.ip_network(subnet)[1])
-        world = engine_client.containers.run(
+        world = docker_engine.containers.run(
             BASE, ["python3", "-c", speaks], detach=True, ports={"9000/tcp": (gateway, None)}
         )
         try:
@@ -301,8 +301,8 @@ class TestContainers(BackendContract):
         assert ask(replica.address, variable="TIDE")["variable"] == "high"
         assert backend.replicas(wanted.id)[0].restarts == 0
 
-    def test_nothing_that_is_not_ours_is_touched(self, options, revision, request, engine_client):
-        stranger = engine_client.containers.run(BASE, ["sleep", "600"], detach=True, labels={engine.KIND: "replica"})
+    def test_nothing_that_is_not_ours_is_touched(self, options, revision, request, docker_engine):
+        stranger = docker_engine.containers.run(BASE, ["sleep", "600"], detach=True, labels={engine.KIND: "replica"})
         try:
             backend = request.getfixturevalue("backend")
             backend.apply(wanted := revision())
@@ -314,17 +314,17 @@ class TestContainers(BackendContract):
         finally:
             stranger.remove(force=True)
 
-    def test_after_a_removal_nothing_of_ours_is_left_in_docker(self, backend, revision, options, engine_client):
+    def test_after_a_removal_nothing_of_ours_is_left_in_docker(self, backend, revision, options, docker_engine):
         wanted = revision(instances=2)
         backend.apply(wanted)
         self.ready(backend, wanted)
-        assert len(engine_client.networks.list(filters=self.ours(options))) == 1
+        assert len(docker_engine.networks.list(filters=self.ours(options))) == 1
         backend.remove(wanted.id)
         assert self.containers(options) == []
-        assert engine_client.networks.list(filters=self.ours(options)) == []
+        assert docker_engine.networks.list(filters=self.ours(options)) == []
         assert [each for each in options["folder"].iterdir() if each.is_dir()] == []
 
-    def test_what_a_workspace_that_is_gone_left_is_pruned(self, options, revision, dead_owner, engine_client):
+    def test_what_a_workspace_that_is_gone_left_is_pruned(self, options, revision, dead_owner, docker_engine):
         dead_owner(revision())
         prune()
         assert self.running(options) == 1
@@ -332,7 +332,7 @@ class TestContainers(BackendContract):
         try:
             assert len(prune()) == 1
             assert self.running(options) == 0
-            assert engine_client.networks.list(filters=self.ours(options)) == []
+            assert docker_engine.networks.list(filters=self.ours(options)) == []
         finally:
             folder.rename(options["folder"])
 

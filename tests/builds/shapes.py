@@ -28,6 +28,10 @@ class Shape:
     """What the refusal says, the line at fault among it; empty: it is good."""
     warns: str = ""
     """What is said about it beforehand."""
+    dockerfile: str = ""
+    """Of an image: how it is built; empty: the base image itself. `{base}` is its name."""
+    image: str = "{base}"
+    """Name of the image, where there is no Dockerfile."""
 
     def text(self, **places):
         """The conda file with its places filled in."""
@@ -193,4 +197,88 @@ SHAPES = [
     ),
     Shape("pip too new", _file(pip=["idna==999"]), "venv", fails=("'idna==999' was not found",)),
     Shape("pip against scoring", _file(pip=["six==1.15.0"]), "venv", fails=("'six==1.15.0' clashes with 'six>=1.16'",)),
+    # Images, which serve.
+    Shape("an image alone", "", "image", "1 + 1", 2),
+    Shape(
+        "an image, and pip on top",
+        _file(pip=["idna==3.10"], channels=[]),
+        "image",
+        "__import__('idna').__version__",
+        "3.10",
+    ),
+    Shape(
+        "an image's own python by its version",
+        _file("python=3.11", "pip"),
+        "image",
+        "list(__import__('sys').version_info[:2])",
+        [3, 11],
+    ),
+    Shape(
+        "a Dockerfile with a package, and nothing else",
+        "",
+        "image",
+        "__import__('tabulate').__version__",
+        "0.9.0",
+        dockerfile="FROM {base}\nRUN pip install tabulate==0.9.0\n",
+    ),
+    Shape(
+        "a Dockerfile, and pip on top",
+        _file(pip=["idna==3.10"], channels=[]),
+        "image",
+        "[open('/etc/harbour').read(), __import__('idna').__version__]",
+        ["lisbon\n", "3.10"],
+        dockerfile="FROM {base}\nRUN echo lisbon > /etc/harbour\n",
+    ),
+    Shape(
+        "a Dockerfile with another user, folder and entry point",
+        "",
+        "image",
+        "__import__('os').environ['TIDE']",
+        "high",
+        dockerfile='FROM {base}\nRUN mkdir /work\nWORKDIR /work\nENV TIDE=high\nUSER nobody\nENTRYPOINT ["false"]\n',
+    ),
+    Shape(
+        "conda packages on an image without conda",
+        _file("python={here}", "tiny", pip=["idna==3.10"]),
+        "image",
+        "[__import__('tiny').__name__, __import__('idna').__version__]",
+        ["tiny", "3.10"],
+    ),
+    # Images that are not to be had.
+    Shape(
+        "an image that is nowhere", "", "image", fails=("'modelport-test/nowhere:7'",), image="modelport-test/nowhere:7"
+    ),
+    Shape(
+        "a requirement that no index has, on an image",
+        _file(pip=["idna", "no-such-package-of-modelport"], channels=[]),
+        "image",
+        fails=("'no-such-package-of-modelport' was not found",),
+    ),
+    Shape(
+        "a step of a Dockerfile that fails",
+        "",
+        "image",
+        fails=("Dockerfile line 3", "RUN false"),
+        dockerfile="FROM {base}\n# a remark\nRUN false\n",
+    ),
+    Shape(
+        "an instruction that a Dockerfile does not have",
+        "",
+        "image",
+        fails=("Dockerfile line 2", "FETCH"),
+        dockerfile="FROM {base}\nFETCH all\n",
+    ),
+    Shape(
+        "a file that is not in the context",
+        "",
+        "image",
+        fails=("Dockerfile line 2", "weights.bin"),
+        dockerfile="FROM {base}\nCOPY weights.bin /\n",
+    ),
+    Shape(
+        "a conda package that no channel has, for an image",
+        _file("python={here}", "nowhere-package"),
+        "image",
+        fails=("'nowhere-package'",),
+    ),
 ]

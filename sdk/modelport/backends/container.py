@@ -229,7 +229,7 @@ class ContainerReplica:
                 "working_dir": _code(revision),
                 "user": user(),
                 "read_only": True,
-                "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108 (the container's own)
+                "tmpfs": {_scratch(revision): "rw,exec,nosuid,nodev,mode=1777"},
                 "cap_drop": ["ALL"],
             }
         if image.get("User") not in (None, "", "0", "root", "0:0", "root:root"):
@@ -503,7 +503,8 @@ def variables(revision: Revision) -> dict[str, str]:
         found["AZUREML_MODEL_DIR"] = revision.model_mount
     if revision.python:
         # Its user has no home and no entry in the image's list of users.
-        found |= {"HOME": "/tmp", "USER": "modelport", "PYTHONNOUSERSITE": "1"}  # noqa: S108
+        scratch = _scratch(revision)
+        found |= {"HOME": scratch, "TMPDIR": scratch, "USER": "modelport", "PYTHONNOUSERSITE": "1"}
         found["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
     found |= revision.environment_variables
     if revision.python:
@@ -522,7 +523,7 @@ def described(revision: Revision) -> Container | None:
     """What a container is made of that is no replica; None when the image brings a server of its own."""
     if not revision.python:
         return None
-    ours = {"HOME", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
+    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
     return Container(
         image=revision.image,
         command=tuple(_command(revision)),
@@ -543,9 +544,17 @@ def _code(revision: Revision) -> str:
     return f"{APP_ROOT}/{Path(revision.app_root).name}" if revision.app_root else ""
 
 
+def _scratch(revision: Revision) -> str:
+    """Where a replica can write, in memory: elsewhere than its interpreter, whose path may be one of this machine's."""
+    return "/var/tmp" if revision.python.startswith("/tmp/") else "/tmp"  # noqa: S108 (the container's own)
+
+
 def _command(revision: Revision) -> list[str]:
     if revision.azure_server:
-        return [revision.python, "-m", "azureml_inference_server_http.server", "--port", str(PORT)]
+        # Its own flag: of the variable alone it takes no notice in all versions.
+        script = f"{_code(revision)}/{revision.entry_script}"
+        server = "azureml_inference_server_http.amlserver"
+        return [revision.python, "-m", server, "--entry_script", script, "--port", str(PORT)]
     return [revision.python, "-m", "modelport_scoring", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
 
 
