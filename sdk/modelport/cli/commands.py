@@ -77,6 +77,8 @@ def prune(home: Path | None) -> None:
     removed = []
     for folder in _folders(home):
         backend = launch.backend_of(folder)
+        if not (folder / "state.db").exists():
+            continue
         removed += workspace.prune(folder, backend)
         if backend == "docker":
             removed += import_module("modelport.backends.docker").prune()
