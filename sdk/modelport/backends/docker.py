@@ -22,9 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from attrs import evolve
+
 from modelport import engine, errors
-from modelport.backends.base import Revision
-from modelport.backends.container import REPLICA, ContainerReplica, labelled
+from modelport.backends.base import Container, Revision
+from modelport.backends.container import REPLICA, ContainerReplica, described, labelled
 from modelport.backends.records import FILE, Record
 from modelport.backends.watched import Leftover, WatchedBackend, folder_name
 
@@ -79,6 +81,20 @@ class DockerBackend(WatchedBackend):
             raise
         self._listener = threading.Thread(target=self._listen, name="modelport-docker-events", daemon=True)
         self._listener.start()
+
+    def container(self, revision: Revision) -> Container | None:
+        """
+        What its containers are made of, its image by name: who builds upon it cannot say ids.
+
+        Raises:
+            errors.ModelportError: The engine does not answer, or has the image no more.
+        """
+        made = described(revision)
+        if made is None:
+            return None
+        with engine.told(f"Image '{made.image}'"):
+            names = self._client.api.inspect_image(made.image).get("RepoTags") or [made.image]
+        return evolve(made, image=names[0])
 
     def logs(self, revision_id: str, tail: int) -> str:
         """

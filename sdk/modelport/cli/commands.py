@@ -116,6 +116,16 @@ def apply(home: Path | None, files: tuple[Path, ...], dry_run: bool) -> None:
 
 
 @modelport.command()
+@_home
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def watch(home: Path | None, file: Path) -> None:
+    """Deploy what a deployment's YAML file says, and again whenever its code changes, until Ctrl-C."""
+    server = launch.find_or_start(_folder(home))
+    client = MLClient.connect(server.url, credential=server.token)
+    import_module("modelport.cli.watch").follow(client, file, click.echo)
+
+
+@modelport.command()
 @click.argument("kind", required=False)
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Write files into this folder.")
 def schema(kind: str | None, output: Path | None) -> None:

@@ -21,7 +21,7 @@ from modelport import errors
 from modelport.arm import faults
 from modelport.backends.base import Backend, Failure, Replica, Revision, revision_from
 from modelport.builds.base import Builder
-from modelport.controlplane import auth, plan
+from modelport.controlplane import auth, debugging, plan
 from modelport.controlplane.lanes import Lanes
 from modelport.controlplane.rules import Rules, loaded
 from modelport.controlplane.store import Operation, Resource, Store, Transaction
@@ -159,7 +159,7 @@ class Jobs:
     def _rebuild(self, transaction: Transaction) -> None:
         """Begin an operation for each deployment whose environment is gone: the cache is a folder that people empty."""
         for each in _deployments(transaction):
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving and not self._builder.has(serving.environment) and not transaction.running(each.place):
                 transaction.begin(Operation(self._new_id(), each.place, "put"))
 
@@ -215,7 +215,7 @@ class Jobs:
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
         want = plan.revision(deployment, identifier=revision_id(operation), built=built, parts=parts)
-        have = _serving(there)
+        have = serving_in(there)
         try:
             for step in plan.plan(want, have):
                 self._take(step, operation)
@@ -225,7 +225,15 @@ class Jobs:
                     self._backend.remove(each.id)
             raise
         self.route()
+        self._tell_of_debuggers(operation, deployment)
         self._end(operation, "Succeeded")
+
+    def _tell_of_debuggers(self, operation: Operation, deployment: OnlineDeployment) -> None:
+        there = self._store.get(operation.place)
+        revision = serving_in(there) if there else None
+        if revision:
+            for note in debugging.notes(deployment, revision, self._backend.replicas(revision.id)):
+                self._tell(operation, note)
 
     def _heard(self, operation: Operation, line: str) -> None:
         """Take note of a builder's line; what it builds may not be wanted any more."""
@@ -248,7 +256,7 @@ class Jobs:
     def _serve(self, revision: Revision, operation: Operation) -> None:
         """Send requests to the revision; what served before goes on to, should the gateway refuse."""
         there = self._store.get(operation.place)
-        before = _serving(there) if there else None
+        before = serving_in(there) if there else None
         document = attrs.asdict(revision)
         self._change(operation.place, lambda private: {**private, "serving": document})
         try:
@@ -278,7 +286,7 @@ class Jobs:
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
-                self._undo(revision, _serving(there) if there else None)
+                self._undo(revision, serving_in(there) if there else None)
                 raise _deployment_failed(revision, failure)
             with self._changed:
                 self._changed.wait(_POLL)
@@ -295,7 +303,7 @@ class Jobs:
             below = transaction.resources(f"{operation.place}/deployments")
         self.route()  # what is being deleted is not routed
         for each in [*below, *([there] if there else [])]:
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving:
                 self._backend.remove(serving.id)
         with self._store.writing() as transaction:
@@ -347,7 +355,7 @@ class Jobs:
         )
 
     def _deployment(self, resource: Resource) -> routes.Deployment:
-        serving = _serving(resource)
+        serving = serving_in(resource)
         if serving is None:
             return routes.Deployment(addresses=(), timeout=1.0)
         scoring = serving.routes.scoring.path if serving.routes else None
@@ -406,10 +414,11 @@ def _deployments(transaction: Transaction) -> list[Resource]:
 
 def serving(transaction: Transaction) -> list[Revision]:
     """The revisions that serve, of all deployments that are to stay."""
-    return [revision for each in _deployments(transaction) if (revision := _serving(each))]
+    return [revision for each in _deployments(transaction) if (revision := serving_in(each))]
 
 
-def _serving(resource: Resource) -> Revision | None:
+def serving_in(resource: Resource) -> Revision | None:
+    """The revision that serves a deployment; None when there is none yet."""
     document = resource.private.get("serving")
     return revision_from(document) if document else None
 

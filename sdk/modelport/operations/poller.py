@@ -29,6 +29,7 @@ from modelport.errors import (
     ServiceRequestError,
     ValidationException,
 )
+from modelport.operations.watching import Watch
 from modelport.transports.base import Transport
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class LROPoller(Generic[T]):
             token: By which another process can follow it too; None when it cannot.
             show_progress: Whether a terminal is told while somebody waits.
         """
+        self.watch: Watch | None = None
+        """What follows the code from now on, where `watch=True` was said: `poller.watch.close()` ends it."""
         self._name, self._token, self._show_progress = name, token, show_progress
         self._status = "InProgress"
         self._messages: tuple[str, ...] = ()
@@ -141,6 +144,10 @@ class LROPoller(Generic[T]):
         with self._lock:
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
+
+    def _say(self, message: str) -> None:
+        """Add what was done beside the operation."""
+        self._messages = (*self._messages, message)
 
     def _saw(self, look: lro.Look) -> None:
         for message in look.messages[len(self._messages) :]:
