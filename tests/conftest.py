@@ -1,5 +1,6 @@
 """What tests of every folder share: short folders, scoring scripts that say who they are, and what deploys them."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -15,7 +16,13 @@ from tests.stub import certificate
 from tests.stub.azure import AzureStub
 
 from modelport import MLClient, engine, errors
-from modelport.entities import CodeConfiguration, ManagedOnlineDeployment, ManagedOnlineEndpoint, ProbeSettings
+from modelport.entities import (
+    CodeConfiguration,
+    Environment,
+    ManagedOnlineDeployment,
+    ManagedOnlineEndpoint,
+    ProbeSettings,
+)
 from modelport.testing import workspace
 
 # The same examples on every machine, few enough for seconds (decision 30).
@@ -29,11 +36,16 @@ settings.register_profile(
 )
 settings.load_profile("bounded")
 
+BASE = "modelport-test/base:bookworm"
+
 SCRIPT = """
-import json, os, pathlib, time
+import json, os, pathlib, socket, time
+
+PID = socket.gethostname() if os.path.isdir("/run/modelport") else os.getpid()
 
 def init():
-    pathlib.Path(os.environ["STARTS"], str(os.getpid())).touch()
+    if PID == os.getpid():
+        pathlib.Path(os.environ["STARTS"], str(PID)).touch()
 
 def run(raw_data):
     said = json.loads(raw_data)
@@ -41,15 +53,15 @@ def run(raw_data):
         time.sleep(said["sleep"])
     if isinstance(said, dict) and "raise" in said:
         raise ValueError(said["raise"])
-    return {"who": os.environ["WHO"], "pid": os.getpid(), "said": said}
+    return {"who": os.environ["WHO"], "pid": PID, "said": said}
 """
 
 
 class Sources:
     """A folder of scoring scripts, and of notes that their replicas leave when they start."""
 
-    def __init__(self, folder):
-        self._folder = folder
+    def __init__(self, folder, environment=None):
+        self._folder, self._environment = folder, environment
         self.starts = folder / "starts"
         self.starts.mkdir()
 
@@ -65,6 +77,7 @@ class Sources:
         """A deployment that answers with its name, ready for `begin_create_or_update`."""
         values.setdefault("code_configuration", CodeConfiguration(code=self.code(script), scoring_script="score.py"))
         values.setdefault("instance_count", 1)
+        values.setdefault("environment", self._environment)
         for probe in ("readiness_probe", "liveness_probe"):
             values.setdefault(probe, ProbeSettings(initial_delay=2, period=1, failure_threshold=8))
         variables = {"WHO": name, "STARTS": str(self.starts), **values.pop("environment_variables", {})}
@@ -140,11 +153,11 @@ def tides(ml_client):
     return ml_client
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    """For tests that only read: a client with `tides`, whose `blue` has all the traffic and whose `green` has none."""
-    sources = Sources(tmp_path_factory.mktemp("live"))
-    with workspace() as client:
+@contextlib.contextmanager
+def lived_in(folder, backend="process"):
+    """A client with `tides`, whose `blue` has all the traffic and whose `green` has none."""
+    sources = Sources(folder, Environment(image=BASE) if backend == "docker" else None)
+    with workspace(backend=backend) as client:
         endpoint = ManagedOnlineEndpoint(name="tides", tags={"team": "harbour"})
         client.online_endpoints.begin_create_or_update(endpoint).result(60)
         for each in [
@@ -153,6 +166,13 @@ def live(tmp_path_factory):
             each.result(120)
         endpoint.traffic = {"blue": 100}
         client.online_endpoints.begin_create_or_update(endpoint).result(60)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """For tests that only read: as `lived_in`."""
+    with lived_in(tmp_path_factory.mktemp("live")) as client:
         yield client
 
 

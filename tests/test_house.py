@@ -22,6 +22,7 @@ DOORS = {
     "anyio": ("modelport/controlplane/http.py",),
     "azure": ("modelport/identity.py", "modelport/transports/"),
     "click": ("modelport/cli/",),
+    "debugpy": ("modelport_scoring/debugger.py",),
     "docker": (
         "modelport/builds/bases.py",
         "modelport/builds/contexts.py",
@@ -51,6 +52,7 @@ DOORS = {
     "tenacity": ("modelport/operations/poller.py", "modelport/transports/rest.py"),
     "uv": ("modelport/builds/environments.py", "modelport/builds/venv.py"),
     "uvicorn": ("modelport/cli/",),
+    "watchfiles": ("modelport/operations/watching.py",),
     "werkzeug": ("modelport_scoring/raw.py",),
     "yaml": ("modelport/schema/",),
 }

@@ -20,6 +20,7 @@ One process. Reading order, which is a request's way too:
     cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
     deadlines  who took too long
+    debugger   who may look on
     logs       Azure's format, and a cheap access log
 
 A request occupies a thread only while its body arrives and while it is in run().

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from modelport_scoring import __version__
+from modelport_scoring import __version__, debugger
 from modelport_scoring.app import App
 from modelport_scoring.logs import configure_logging
 from modelport_scoring.script import Script, ScriptError
@@ -40,6 +40,7 @@ def main() -> int:
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging()
     server = Server(settings)
+    debugging = debugger.listen(settings.debug, settings.failure_file) if settings.debug else debugger.around()
     try:
         script = _prepare(settings)
         swagger = Swagger(script, settings)
@@ -48,7 +49,8 @@ def main() -> int:
         if settings.failure_file is not None:
             error.write(settings.failure_file)
         return SCRIPT_FAULT
-    return server.serve(App(script, swagger, settings, server.end))
+    app = App(script, swagger, settings, server.end)
+    return server.serve(debugger.followed(debugging, app) if debugging else app)
 
 
 def _prepare(settings: Settings) -> Script:

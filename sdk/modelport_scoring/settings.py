@@ -38,6 +38,8 @@ class Settings:
     """How long requests may go on after SIGTERM. MODELPORT_GRACE_SECONDS."""
     cors_origins: str = ""
     """Origins whose pages may read the answers, with commas between them. AML_CORS_ORIGINS."""
+    debug: str = ""
+    """Where a debugger can be attached, `host:port`. MODELPORT_DEBUG."""
     service_name: str = "ML service"
     """The title in /swagger.json. SERVICE_NAME."""
     service_version: str = "1.0"
@@ -80,6 +82,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         max_body_bytes=int(number("MODELPORT_MAX_BODY_BYTES", Settings.max_body_bytes)),
         grace=number("MODELPORT_GRACE_SECONDS", Settings.grace),
         cors_origins=environment.get("AML_CORS_ORIGINS", ""),
+        debug=environment.get("MODELPORT_DEBUG", ""),
         service_name=environment.get("SERVICE_NAME") or Settings.service_name,
         service_version=environment.get("SERVICE_VERSION") or Settings.service_version,
     )

@@ -161,3 +161,10 @@ def test_header_names_are_looked_up_in_lower_case():
 @pytest.mark.parametrize("said", ["99999999999", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_no_answer_makes_a_poller_wait_for_ever(said):
     assert lro.delay({"retry-after": said, "date": "Sun, 22 Nov 2026 15:00:00 GMT"}) == 3600
+
+
+def test_what_it_is_at_comes_along():
+    body = {"status": "InProgress", "properties": {"progress": "Step 2/5 : RUN make"}}
+    assert lro.look("operation", Response(200, body)).progress == "Step 2/5 : RUN make"
+    for odd in ({"properties": None}, {"properties": {"progress": None}}, {}):
+        assert lro.look("operation", Response(200, {"status": "InProgress", **odd})).progress == ""

@@ -270,6 +270,34 @@ class TestContainers(BackendContract):
         assert "SYS_CHROOT" not in (host["CapAdd"] or [])
         assert host["CapDrop"] == ["ALL"]
 
+    @pytest.fixture
+    def checked_image(self, docker_engine):
+        """Id of an image whose server is well as long as a file is there, and which says how to see that."""
+        server = (
+            "from http.server import *; import os; os.chdir('/tmp'); open('/tmp/well', 'w').close(); "
+            "ThreadingHTTPServer(('0.0.0.0', 8000), SimpleHTTPRequestHandler).serve_forever()"
+        )
+        check = "HEALTHCHECK --interval=1s --retries=2 CMD test -e /tmp/well || { echo it is ill; exit 1; }"
+        made = docker_engine.containers.create(BASE, ["python3", "-c", server])
+        try:
+            image = made.commit(changes=f"CMD {json.dumps(['python3', '-c', server])}\n{check}")
+        finally:
+            made.remove()
+        yield image.id
+        docker_engine.images.remove(image.id, force=True)
+
+    def test_a_check_that_an_image_declares_ends_a_container_that_fails_it(
+        self, checked_image, backend, revision, options
+    ):
+        routes = Routes(**dict.fromkeys(("liveness", "readiness", "scoring"), Route(port=8000, path="/")))
+        wanted = evolve(revision(), python="", image=checked_image, routes=routes)
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        self.container(replica, options).exec_run(["rm", "/tmp/well"])
+        failure = self.failure(backend, wanted)
+        assert "HEALTHCHECK of its image says that it is unhealthy: it is ill" in failure.message
+        self.ready(backend, wanted)
+
     # what fate does
 
     def test_a_container_that_somebody_removed_is_made_again(self, backend, revision, options):

@@ -13,6 +13,7 @@ from modelport.entities import (
     CodeConfiguration,
     Environment,
     ManagedOnlineDeployment,
+    ManagedOnlineEndpoint,
     OnlineRequestSettings,
     ProbeSettings,
 )
@@ -84,6 +85,15 @@ def test_a_revision_says_what_the_deployment_says():
     assert (made.request_timeout, made.max_concurrent_requests) == (0.75, 4)
     assert made.readiness == Probe(initial_delay=1, period=2, timeout=3, success_threshold=4, failure_threshold=5)
     assert made.liveness == Probe()
+
+
+def test_a_mirror_that_scores_at_another_path_is_told():
+    endpoint = ManagedOnlineEndpoint(name="tides", traffic={"blue": 100, "green": 0}, mirror_traffic={"own": 10})
+    paths = {"blue": "/score", "green": "/score", "own": "/v1/predict"}
+    (said,) = plan.mirror_notes(endpoint, paths)
+    assert "Copies for 'own' keep the path that the request has for 'blue', '/score'" in said
+    assert plan.mirror_notes(endpoint, {**paths, "own": "/score"}) == []
+    assert plan.mirror_notes(endpoint, {}) == []
 
 
 def test_azures_defaults_are_filled_in():

@@ -41,7 +41,7 @@ import os
 import time
 
 MODEL = {model!r}
-CONTAINED = os.path.exists("/.dockerenv")
+CONTAINED = os.path.isdir("/run/modelport")
 WHO = int.from_bytes(os.urandom(6), "big") if CONTAINED else os.getpid()
 record = None
 

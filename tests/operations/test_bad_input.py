@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.conftest import BASE, Sources, lived_in
 
 from modelport.entities import (
     BuildContext,
@@ -32,6 +33,28 @@ from modelport.operations.loading import load_online_deployment, load_online_end
 GOOD = "def init(): pass\ndef run(raw): return 1\n"
 BLUE = "Deployment 'blue' of 'tides'"
 QUICK = ProbeSettings(initial_delay=1, period=1, failure_threshold=1)
+
+
+@pytest.fixture(scope="module", params=["process", "docker"])
+def backend(request):
+    if request.param == "docker":
+        request.getfixturevalue("docker_engine")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def live(backend, tmp_path_factory):
+    """As everywhere, with each backend."""
+    with lived_in(tmp_path_factory.mktemp("live"), backend) as client:
+        yield client
+
+
+@pytest.fixture
+def sources(backend, tmp_path):
+    return Sources(tmp_path, Environment(image=BASE) if backend == "docker" else None)
+
+
+on_processes = pytest.mark.parametrize("backend", ["process"], indirect=True)
 
 
 @pytest.fixture
@@ -113,7 +136,7 @@ def test_everything_that_is_missing_is_told_at_once_and_nothing_is_sent(refused,
     deployment = sources.deployment(
         model=Model(path=str(tmp_path / "model.bin")),
         code_configuration=CodeConfiguration(code=str(tmp_path / "code"), scoring_script="score.py"),
-        environment=Environment(image="mcr/x", conda_file=str(tmp_path / "conda.yml")),
+        environment=Environment(image=BASE, conda_file=str(tmp_path / "conda.yml")),
     )
     error = refused(deployment)
     assert str(error).startswith(f"{BLUE}: ")
@@ -161,6 +184,7 @@ def test_a_script_that_cannot_serve_is_told_before_it_is_sent(refused, sources, 
     assert "skip_script_validation=True" in str(error)
 
 
+@on_processes
 def test_a_script_that_takes_its_functions_from_elsewhere_is_let_through(tides, sources):
     code = CodeConfiguration(code=sources.code("from serving import *\n", serving=GOOD), scoring_script="score.py")
     tides.online_deployments.begin_create_or_update(sources.deployment(code_configuration=code)).result(60)
@@ -218,14 +242,14 @@ def test_an_init_that_never_returns(failed):
 
 def test_a_requirement_that_does_not_exist(failed):
     pip = {"pip": ["modelport-there-is-no-such-package==9.9"]}
-    error = failed(environment=Environment(image="mcr/x", conda_file={"dependencies": [pip]}))
+    error = failed(environment=Environment(image=BASE, conda_file={"dependencies": [pip]}))
     assert isinstance(error, ImageBuildFailure)
     assert "modelport-there-is-no-such-package" in str(error)
 
 
 def test_lines_that_are_no_conda_packages(refused, sources):
     conda_file = {"channels": ["./mine"], "dependencies": ["python", "r-base==="]}
-    error = refused(sources.deployment(environment=Environment(image="mcr/x", conda_file=conda_file)))
+    error = refused(sources.deployment(environment=Environment(image=BASE, conda_file=conda_file)))
     assert isinstance(error, ValidationException)
     assert "'r-base===' is not a conda package" in str(error)
     assert "'./mine' is a path" in str(error)
@@ -235,11 +259,12 @@ def test_a_conda_package_that_does_not_exist(failed, tmp_path):
     (tmp_path / "noarch").mkdir()
     (tmp_path / "noarch" / "repodata.json").write_text('{"packages": {}, "packages.conda": {}}')
     conda_file = {"channels": [tmp_path.as_uri()], "dependencies": ["r-base=4.3"]}
-    error = failed(environment=Environment(image="mcr/x", conda_file=conda_file))
+    error = failed(environment=Environment(image=BASE, conda_file=conda_file))
     assert isinstance(error, ImageBuildFailure)
     assert f"'r-base=4.3' (dependencies[0]) cannot be had: {tmp_path.as_uri()} has no such package" in str(error)
 
 
+@on_processes
 @pytest.mark.parametrize(
     ("environment", "code", "fault"),
     [
@@ -313,6 +338,7 @@ def test_two_clients_that_create_the_same_endpoint(ml_client):
     assert ml_client.online_endpoints.get("tides").provisioning_state == "Succeeded"
 
 
+@on_processes
 def test_two_clients_that_create_the_same_deployment(tides, sources, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"weights")
     code = CodeConfiguration(code=sources.code(), scoring_script="score.py")
@@ -343,7 +369,7 @@ def test_something_that_is_no_entity_is_named(live, said):
 def test_what_a_conda_file_asks_in_vain_is_warned_of(live, sources, caplog, tmp_path):
     conda = tmp_path / "conda.yml"
     conda.write_text("dependencies: [python]\nvariables: {TIDE: high}")
-    deployment = sources.deployment("red", environment=Environment(image="any", conda_file=conda))
+    deployment = sources.deployment("red", environment=Environment(image=BASE, conda_file=conda))
     poller = live.online_deployments.begin_create_or_update(deployment)
     poller.result(120)
     assert any(message.startswith("Warning: ") and "`variables`" in message for message in poller.messages())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from modelport import engine
 from modelport.entities import (
     CodeConfiguration,
     Environment,
@@ -100,7 +101,9 @@ def test_the_whole_walk_of_azures_own_example(client, deployment, tmp_path, dock
     assert deployments.begin_delete("blue", "tides", local=True).done()
     assert endpoints.begin_delete("tides", local=True).done()
     assert list(endpoints.list(local=True)) == []
-    assert docker_engine.containers.list(all=True, filters={"label": ["endpoint=tides", "deployment=blue"]}) == []
+    home = client._service.docker().transport.opened.home
+    assert docker_engine.containers.list(all=True, filters={"label": f"{engine.HOME}={home.runtime / 'r'}"}) == []
+    assert docker_engine.networks.list(filters={"label": f"{engine.HOME}={home.runtime / 'r'}"}) == []
 
 
 def test_a_deployment_makes_its_endpoint_when_there_is_none(client, deployment):

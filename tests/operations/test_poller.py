@@ -179,15 +179,21 @@ def test_a_terminal_is_told_while_somebody_waits_and_nothing_is_left_on_it():
     script = (
         "import threading\n"
         "from modelport.operations.poller import LROPoller\n"
-        "poller = LROPoller(lambda _: threading.Event().wait(1.3), 'Endpoint tides', show_progress=True)\n"
+        "from modelport.arm.lro import Look\n"
+        "def follow(poller):\n"
+        "    poller._saw(Look('InProgress', ended=False, progress='Step 2/5 : RUN make ' + 300 * '.'))\n"
+        "    threading.Event().wait(1.3)\n"
+        "poller = LROPoller(follow, 'Endpoint tides', show_progress=True)\n"
         "poller.result(20)\n"
+        "assert poller.progress() == ''\n"
     )
     master, slave = pty.openpty()
     done = subprocess.run([sys.executable, "-c", script], stderr=slave, stdout=subprocess.PIPE, timeout=60, check=True)
     os.close(slave)
     shown = os.read(master, 10_000).decode()
     os.close(master)
-    assert "\rEndpoint tides: InProgress, 1 s" in shown
+    assert "\rEndpoint tides: InProgress, 1 s  Step 2/5 : RUN make ..." in shown
+    assert len(shown.split("\r")[1]) <= 80 + len("\x1b[K"), "one line"
     assert shown.endswith("\r\x1b[K")
     assert done.stdout == b""
 

@@ -59,6 +59,8 @@ class Look:
     delay: float | None = None
     messages: tuple[str, ...] = ()
     """What the operation reported so far; Modelport's own servers send it."""
+    progress: str = ""
+    """What it is at now; the same ones send it."""
 
 
 def start(response: Response, resource: str | None, gone: str | None = None) -> Follow:
@@ -128,6 +130,7 @@ def look(way: Way, response: Response) -> Look:
         error=body.get("error"),
         delay=None if ended else asked,
         messages=_messages(body),
+        progress=_progress(body),
     )
 
 
@@ -141,6 +144,11 @@ def _messages(body: Mapping[str, Any]) -> tuple[str, ...]:
     properties = body.get("properties")
     said = properties.get("messages") if isinstance(properties, Mapping) else None
     return tuple(said) if isinstance(said, list) else ()
+
+
+def _progress(body: Mapping[str, Any]) -> str:
+    properties = body.get("properties")
+    return str(properties.get("progress") or "") if isinstance(properties, Mapping) else ""
 
 
 def delay(headers: Mapping[str, str]) -> float | None:

@@ -132,6 +132,31 @@ class Failure:
 
 
 @frozen(kw_only=True)
+class Debugger:
+    """Where a replica's debugger waits, and what it calls the files that an editor has."""
+
+    address: str
+    """`host:port`."""
+    app_root: str
+    """The code folder, as the replica sees it."""
+
+
+@frozen(kw_only=True)
+class Container:
+    """What a container of a revision is made of, for whoever makes one of their own."""
+
+    image: str
+    command: tuple[str, ...]
+    """Interpreter, `-m`, the server's module, its arguments."""
+    code: str
+    """Where it has the code folder."""
+    environment: Mapping[str, str]
+    mounts: Mapping[str, str]
+    """Folders of this machine that it only reads, but for the code, and where it has them."""
+    labels: Mapping[str, str]
+
+
+@frozen(kw_only=True)
 class Replica:
     """
     One replica as it is now.
@@ -147,6 +172,8 @@ class Replica:
     restarts: int = 0
     failure: Failure | None = None
     """Why it last ended, or why it is given up; None while there is nothing to tell."""
+    debugger: Debugger | None = None
+    """None where none can be attached."""
 
 
 class Backend(Protocol):
@@ -179,6 +206,9 @@ class Backend(Protocol):
 
     def revisions(self) -> set[str]:
         """Ids of the revisions that have anything left on this machine, known or not."""
+
+    def container(self, revision: Revision) -> Container | None:
+        """What its containers are made of; None when they bring a server of their own, or are none."""
 
     def logs(self, revision_id: str, tail: int) -> str:
         """The last `tail` lines of the revision's replicas, a header line before each where there are several."""

@@ -27,12 +27,15 @@ from typing import Any, Protocol
 from attrs import asdict, evolve
 
 from modelport import engine, errors
-from modelport.backends.base import Failure, Revision, Route, Routes, revision_from
+from modelport.backends.base import Container, Debugger, Failure, Revision, Route, Routes, revision_from
 from modelport.backends.probes import Target
 from modelport.backends.records import FILE, Record, ending, told_in
 
 PORT = 5001
 """Where the scoring server listens in its container. Source: Azure's inference images."""
+
+DEBUG_PORT = 5678
+"""Where its debugger does. Source: debugpy's documentation."""
 
 APP_ROOT = "/var/azureml-app"
 """Where Azure's images find code and models."""
@@ -93,7 +96,7 @@ class ContainerReplica:
         self._launched, self._ended, self._gone = False, True, False
         self._began = time.time()
         self._failure: Failure | None = None
-        self._lines = ""
+        self._lines = self._complaint = ""
         self._asked: dict[str, float] = {}
         self._away_since: float | None = None
 
@@ -111,6 +114,14 @@ class ContainerReplica:
     def address(self) -> str:
         """Where requests go; empty while it is not known."""
         return self._addresses.get(self.routes.scoring.port, "")
+
+    @property
+    def debugger(self) -> Debugger | None:
+        """Where its debugger listens, once it is ready; None when it has none."""
+        address = self._addresses.get(DEBUG_PORT)
+        if address is None or not self.record.ready:
+            return None
+        return Debugger(address=address, app_root=_code(self.record.revision))
 
     @property
     def age(self) -> float:
@@ -143,6 +154,7 @@ class ContainerReplica:
         self.record.ready = False
         self._save()
         self._launched, self._ended, self._failure, self._addresses = False, False, None, {}
+        self._complaint = ""
         self._do(self._start)
 
     def adopt(self, seen: Mapping[str, Any]) -> None:
@@ -202,13 +214,13 @@ class ContainerReplica:
             "image": revision.image,
             "name": self.name,
             "detach": True,
-            "environment": self._environment(),
+            "environment": variables(revision),
             "labels": {**self._labels, **labels(revision, self.id)},
             "volumes": self._mounts(),
             "security_opt": ["no-new-privileges:true"],
             "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
             "use_config_proxy": True,
-            **self._network.options(revision, {route.port for route in all_routes(self.routes)}),
+            **self._network.options(revision, self._ports),
             **_limits(revision),
         }
         if revision.python:
@@ -229,27 +241,11 @@ class ContainerReplica:
             "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],
         }
 
-    def _environment(self) -> dict[str, str]:
-        """Azure's variables, then the deployment's, then ours."""
-        revision = self.record.revision
-        variables = {"AML_APP_ROOT": _code(revision), "AZUREML_ENTRY_SCRIPT": revision.entry_script}
-        variables = {name: value for name, value in variables.items() if value}
-        if revision.model_dir is not None:
-            variables["AZUREML_MODEL_DIR"] = revision.model_mount
-        if revision.python:
-            # Its user has no home and no entry in the image's list of users.
-            scratch = _scratch(revision)
-            variables |= {"HOME": scratch, "TMPDIR": scratch, "USER": "modelport", "PYTHONNOUSERSITE": "1"}
-            variables["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
-        variables |= revision.environment_variables
-        if revision.python:
-            variables |= {
-                "MODELPORT_FAILURE_FILE": f"{NOTES}/failure.json",
-                "MODELPORT_DEPLOYMENT": revision.deployment,
-                "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
-                "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
-            }
-        return variables
+    @property
+    def _ports(self) -> set[int]:
+        """Where it is reached."""
+        ports = {route.port for route in all_routes(self.routes)}
+        return {*ports, DEBUG_PORT} if has_debugger(self.record.revision) else ports
 
     def _mounts(self) -> dict[str, dict[str, str]]:
         """Code and model, which are only read, and the folder for notes."""
@@ -295,6 +291,10 @@ class ContainerReplica:
     def failure(self) -> Failure:
         """Why it ended."""
         return self._failure or Failure(code="DeploymentFailed", message="A replica ended.", log=self._lines)
+
+    def complaint(self) -> str:
+        """What the HEALTHCHECK of its image says, when that has failed as often as it may."""
+        return self._complaint
 
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
@@ -387,9 +387,12 @@ class ContainerReplica:
     # what the engine says
 
     def _see(self, seen: Mapping[str, Any]) -> None:
-        ports = {route.port for route in all_routes(self.routes)}
-        self._addresses = self._network.addresses(seen, ports)
+        self._addresses = self._network.addresses(seen, self._ports)
         self._began = _moment(seen["State"]["StartedAt"])
+        health = seen["State"].get("Health") or {}
+        if health.get("Status") == "unhealthy":
+            said = " ".join(str(health["Log"][-1].get("Output", "")).split()) if health.get("Log") else ""
+            self._complaint = "the HEALTHCHECK of its image says that it is unhealthy" + (f": {said}" if said else "")
         self._launched = True
 
     def _over(self, seen: Mapping[str, Any]) -> None:
@@ -499,6 +502,50 @@ def user() -> str:
 def all_routes(routes: Routes) -> tuple[Route, ...]:
     """All of them."""
     return (routes.liveness, routes.readiness, routes.scoring)
+
+
+def variables(revision: Revision) -> dict[str, str]:
+    """Azure's variables, then the deployment's, then ours."""
+    found = {"AML_APP_ROOT": _code(revision), "AZUREML_ENTRY_SCRIPT": revision.entry_script}
+    found = {name: value for name, value in found.items() if value}
+    if revision.model_dir is not None:
+        found["AZUREML_MODEL_DIR"] = revision.model_mount
+    if revision.python:
+        # Its user has no home and no entry in the image's list of users.
+        scratch = _scratch(revision)
+        found |= {"HOME": scratch, "TMPDIR": scratch, "USER": "modelport", "PYTHONNOUSERSITE": "1"}
+        found["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
+    found |= revision.environment_variables
+    if revision.python:
+        found |= {
+            "MODELPORT_FAILURE_FILE": f"{NOTES}/failure.json",
+            "MODELPORT_DEPLOYMENT": revision.deployment,
+            "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
+            "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
+        }
+    if has_debugger(revision):
+        found["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
+    return found
+
+
+def described(revision: Revision) -> Container | None:
+    """What a container is made of that is no replica; None when the image brings a server of its own."""
+    if not revision.python:
+        return None
+    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
+    return Container(
+        image=revision.image,
+        command=tuple(_command(revision)),
+        code=_code(revision),
+        environment={name: value for name, value in variables(revision).items() if name not in ours},
+        mounts={revision.model_dir: revision.model_mount} if revision.model_dir else {},
+        labels={"endpoint": revision.endpoint, "deployment": revision.deployment},
+    )
+
+
+def has_debugger(revision: Revision) -> bool:
+    """Whether our own server runs, and is told to let a debugger be attached."""
+    return bool(revision.debug and revision.python and not revision.azure_server)
 
 
 def _code(revision: Revision) -> str:

@@ -22,9 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from attrs import evolve
+
 from modelport import engine, errors
-from modelport.backends.base import Revision
-from modelport.backends.container import REPLICA, ContainerReplica, labelled
+from modelport.backends.base import Container, Revision
+from modelport.backends.container import REPLICA, ContainerReplica, described, labelled
 from modelport.backends.records import FILE, Record
 from modelport.backends.watched import Leftover, WatchedBackend, folder_name
 
@@ -79,6 +81,20 @@ class DockerBackend(WatchedBackend):
             raise
         self._listener = threading.Thread(target=self._listen, name="modelport-docker-events", daemon=True)
         self._listener.start()
+
+    def container(self, revision: Revision) -> Container | None:
+        """
+        What its containers are made of, its image by name: who builds upon it cannot say ids.
+
+        Raises:
+            errors.ModelportError: The engine does not answer, or has the image no more.
+        """
+        made = described(revision)
+        if made is None:
+            return None
+        with engine.told(f"Image '{made.image}'"):
+            names = self._client.api.inspect_image(made.image).get("RepoTags") or [made.image]
+        return evolve(made, image=names[0])
 
     def logs(self, revision_id: str, tail: int) -> str:
         """
@@ -157,7 +173,7 @@ class DockerBackend(WatchedBackend):
     # events
 
     def _listen(self) -> None:
-        """Hear of containers that end, until this is closed; an engine that is away is looked for again."""
+        """Hear of containers that end or fall ill, until this is closed; an engine that is away is looked for again."""
         pause = FIRST_RETRY
         while not self._closing.wait(pause):
             pause = FIRST_RETRY if self._heard() else min(pause * 2, LONGEST_RETRY)
@@ -169,7 +185,11 @@ class DockerBackend(WatchedBackend):
         All containers are looked at first: nobody has heard what became of them before. An engine from which nothing
         is heard for long is no other than one that went away.
         """
-        wanted = {"type": "container", "event": ["die", "destroy"], "label": f"{engine.WORKSPACE}={self._workspace}"}
+        wanted = {
+            "type": "container",
+            "event": ["die", "destroy", "health_status"],
+            "label": f"{engine.WORKSPACE}={self._workspace}",
+        }
         heard = False
         try:
             engine.must_listen(engine.address())

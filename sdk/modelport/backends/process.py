@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from modelport import errors
+from modelport.backends.base import Revision
 from modelport.backends.records import FILE, Record
 from modelport.backends.replica import (
     ReplicaProcess,
@@ -72,6 +73,9 @@ class ProcessBackend(WatchedBackend):
         if len(parts) == 1:
             return parts[0][1]
         return "\n".join(f"==> {revision_id}-{index} <==\n{lines}" for index, lines in parts)
+
+    def container(self, revision: Revision) -> None:
+        """None: processes."""
 
     def _replica(self, record: Record) -> ReplicaProcess:
         revision_id = record.revision.id

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from modelport.backends.base import Failure, Revision
+from modelport.backends.base import Debugger, Failure, Revision
 from modelport.backends.probes import Target
 from modelport.backends.records import FILE, Record, ending, private, told_in
 
@@ -72,6 +73,17 @@ class ReplicaProcess:
     def age(self) -> float:
         """Seconds since the process started."""
         return time.time() - (self.record.started or time.time())
+
+    @property
+    def debugger(self) -> Debugger | None:
+        """Where its debugger listens: it has written that down before it was ready."""
+        if not (self.record.revision.debug and self.record.ready):
+            return None
+        try:
+            said = json.loads((self._folder / "debug.json").read_text())
+            return Debugger(address=f"{said['host']}:{said['port']}", app_root=self.record.revision.app_root)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     # start
 
@@ -150,6 +162,10 @@ class ReplicaProcess:
         kill_session(process.pid)
         return True
 
+    def complaint(self) -> str:
+        """Nothing: no check runs inside a process."""
+        return ""
+
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
         self._signal_session(signal.SIGUSR1)
@@ -217,9 +233,11 @@ def environment(revision: Revision, outer: Mapping[str, str]) -> dict[str, str]:
     }
     if revision.model_dir is not None:
         variables["AZUREML_MODEL_DIR"] = revision.model_dir
+    debug = {"MODELPORT_DEBUG": "127.0.0.1:0"} if revision.debug else {}
     return {
         **variables,
         **revision.environment_variables,
+        **debug,
         "MODELPORT_DEPLOYMENT": revision.deployment,
         "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
         "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",

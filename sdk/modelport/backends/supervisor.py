@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
-from modelport.backends.base import Failure, Replica, Revision, State
+from modelport.backends.base import Debugger, Failure, Replica, Revision, State
 from modelport.backends.probes import Prober, Target, connections
 from modelport.backends.records import Record
 
@@ -34,6 +34,8 @@ DUMP = 0.3
 """Seconds that a hanging process gets to write where it hangs."""
 QUIET = 0.2
 """Seconds without any connection after which nothing is inside."""
+DEBUGGING = 5.0
+"""Seconds that draining may take when somebody may be standing at a breakpoint, with all the time in the world."""
 DRAIN_SPARE = 3.0
 """Seconds beyond the request timeout that draining may take."""
 EXIT = 5.0
@@ -66,6 +68,10 @@ class Running(Protocol):
         """Where requests go; empty while it is not known."""
 
     @property
+    def debugger(self) -> Debugger | None:
+        """Where its debugger listens, once it is ready; None when it has none."""
+
+    @property
     def age(self) -> float:
         """Seconds since it was started."""
 
@@ -92,6 +98,9 @@ class Running(Protocol):
 
     def failure(self) -> Failure:
         """Why it ended."""
+
+    def complaint(self) -> str:
+        """What is wrong with it though it runs, as a check that runs inside it says; empty: nothing."""
 
     def dump_stacks(self) -> None:
         """Ask it to write into its log where each thread is."""
@@ -142,6 +151,7 @@ class Member:
             address=self.process.address,
             restarts=record.restarts,
             failure=record.failure,
+            debugger=self.process.debugger,
         )
 
     def step(self, now: float) -> None:
@@ -235,7 +245,9 @@ class Member:
             return
         self._liveness.step(now)
         self._readiness.step(now)
-        if self._liveness.failed:
+        if complaint := self.process.complaint():
+            self._end("DeploymentFailed", f"A replica failed a check of its own and was ended: {complaint}.")
+        elif self._liveness.failed:
             message = (
                 f"A replica failed its liveness probe {self._liveness.failures} times in a row and was ended: "
                 f"the last probe saw {self._liveness.saw}."
@@ -301,7 +313,8 @@ class Member:
         if self._fleet.heard >= self._left or now >= self._until or self.process.ended():
             if self._fleet.heard < self._left and now >= self._until:
                 logger.error("Replica '%s' is stopped though its requests could not be led elsewhere", self.process.id)
-            self._until = now + self._fleet.revision.request_timeout + DRAIN_SPARE
+            revision = self._fleet.revision
+            self._until = now + (DEBUGGING if revision.debug else revision.request_timeout + DRAIN_SPARE)
             self._quiet_since = now
             self._look = self._draining
 

@@ -7,6 +7,7 @@ a backend of containers wants an image; whoever asks only says what the user sai
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +51,11 @@ class Built:
     """Id of the image; empty when there is none."""
     warnings: tuple[str, ...] = field(factory=tuple)
     """Sentences for the operation's messages: what was met in another way than asked for."""
+
+
+def is_offline() -> bool:
+    """Whether MODELPORT_OFFLINE keeps builders from the network: only what is in their caches can be installed."""
+    return os.environ.get("MODELPORT_OFFLINE", "0") not in ("", "0")
 
 
 class Builder(Protocol):

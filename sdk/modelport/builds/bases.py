@@ -11,7 +11,7 @@ from docker.errors import APIError
 from docker.utils import parse_repository_tag
 
 from modelport import engine, errors
-from modelport.builds import contexts, pythons, recipes, shelves, streams
+from modelport.builds import contexts, recipes, shelves, streams
 from modelport.builds.base import Wanted
 from modelport.builds.channels import masked
 from modelport.builds.contexts import Context
@@ -39,8 +39,7 @@ class Bases:
     """
     Gets them. `go_on` raises where nothing may be begun any more.
 
-    `offline` keeps from pulling, `pull` asks the registry for images that are here too, and `default_image` is where
-    those start that name none: `python:3.x-slim` when it is empty.
+    `offline` keeps from pulling, and `pull` asks the registry for images that are here too.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Bases:
         go_on: Callable[[], None],
         offline: bool,
         pull: bool,
-        default_image: str,
     ) -> None:
         self._records = records
         self._shelf = shelf
@@ -60,19 +58,21 @@ class Bases:
         self._go_on = go_on
         self._offline = offline
         self._pull = pull and not offline
-        self._default_image = default_image
 
     def name(self, wanted: Wanted) -> str:
         """
         The name of the image to start from; that of a Dockerfile's has the hash of what it is built from.
 
         Raises:
-            errors.ValidationException: No image is named, and the Python that is asked for cannot serve.
+            errors.ValidationException: No image is named.
         """
         if wanted.context is not None:
             return _context_name(Context(folder=wanted.context, dockerfile=wanted.dockerfile))[1]
-        requirements = recipes.read(wanted)
-        return wanted.image or self._default_image or f"python:3.{pythons.minor(requirements.python)[0]}-slim"
+        if not wanted.image:
+            raise errors.ValidationException(
+                "The environment names no image to start from. Give it `image`, or `build`.", target="environment.image"
+            )
+        return wanted.image
 
     def get(self, wanted: Wanted, report: Tell) -> Base:
         """

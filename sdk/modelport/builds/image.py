@@ -23,7 +23,7 @@ from docker.types import Mount
 
 from modelport import engine, errors
 from modelport.builds import environments, interpreters, pythons, recipes, shelves
-from modelport.builds.base import Builder, Built, Wanted
+from modelport.builds.base import Builder, Built, Wanted, is_offline
 from modelport.builds.bases import Base, Bases
 from modelport.builds.contexts import Context
 from modelport.builds.diagnosis import failure
@@ -50,11 +50,11 @@ class ImageBuilder:
     Args:
         cache: Folder of its own; what stands there in notes is what `prune` removes.
         scoring: The folder of the `modelport_scoring` package that is put into images.
-        offline: Only what the packages' volume has can be installed, and nothing is pulled.
+        offline: Only what the packages' volume has can be installed, and nothing is pulled; so it is with
+            MODELPORT_OFFLINE=1 too.
         pull: Ask the registry for images that are here too.
         prefixes: Makes environments on this machine, for images that lack what the conda file asks for.
         workspace: Label of the containers that build.
-        default_image: Where those start that name no image; Docker Hub's `python:3.x-slim` when empty.
         packages: Name of the volume with uv's cache.
     """
 
@@ -67,13 +67,12 @@ class ImageBuilder:
         pull: bool = False,
         prefixes: Builder | None = None,
         workspace: str = "",
-        default_image: str = "",
         packages: str = PACKAGES,
     ) -> None:
         self._records = Records(cache)
         self._shelf = Shelf(self._records, lambda: self._engine)
         self._scoring = ScoringPackage(scoring)
-        self._offline = offline
+        self._offline = offline = offline or is_offline()
         self._prefixes = prefixes
         self._workspace = workspace
         self._packages = packages
@@ -88,7 +87,6 @@ class ImageBuilder:
             go_on=self._go_on,
             offline=offline,
             pull=pull,
-            default_image=default_image,
         )
 
     def key(self, wanted: Wanted) -> str:
@@ -109,20 +107,16 @@ class ImageBuilder:
         Sentences about what will be met in another way than asked for; quick, without the network and the engine.
 
         Raises:
-            errors.ValidationException: The file is not a conda file, or the Dockerfile is not there.
+            errors.ValidationException: The file is not a conda file, no image is named, or the Dockerfile is not there.
         """
         if wanted.context is not None:
             Context(folder=wanted.context, dockerfile=wanted.dockerfile).check()
-        elif wanted.own_server and not wanted.image:
-            raise errors.ValidationException(
-                "An environment whose image serves by itself must name the image. Give it `image` or `build`.",
-                target="environment.image",
-            )
+        else:
+            self._bases.name(wanted)
         requirements = recipes.read(wanted)
-        if wanted.own_server or wanted.image or wanted.context is not None:
-            return requirements.warnings
-        pythons.minor(requirements.python)
-        return (*requirements.warnings, f"The environment names no image; it starts from '{self._bases.name(wanted)}'.")
+        if not (wanted.own_server or wanted.azure_server):
+            pythons.minor(requirements.python)
+        return requirements.warnings
 
     def build(self, wanted: Wanted, report: Tell) -> Built:
         """

@@ -30,7 +30,7 @@ from attrs import frozen
 from modelport import errors
 from modelport.builds import conda as conda_files
 from modelport.builds import marks, pythons
-from modelport.builds.base import Built, Wanted
+from modelport.builds.base import Built, Wanted, is_offline
 from modelport.builds.channels import masked
 from modelport.builds.children import Children, own_environment
 from modelport.builds.conda import Package, Requirements
@@ -81,7 +81,7 @@ class PrefixBuilder:
     def __init__(self, cache: Path, *, scoring: Path | None = None, offline: bool = False) -> None:
         self._cache = cache.resolve()  # an environment carries its path, which must not be that of a link
         self._scoring = ScoringPackage(scoring)
-        self._offline = offline or os.environ.get("MODELPORT_OFFLINE", "0") not in ("", "0")
+        self._offline = offline or is_offline()
         self._children = Children()
 
     def key(self, wanted: Wanted) -> str:

@@ -77,6 +77,8 @@ def prune(home: Path | None) -> None:
     removed = []
     for folder in _folders(home):
         backend = launch.backend_of(folder)
+        if not (folder / "state.db").exists():
+            continue
         removed += workspace.prune(folder, backend)
         if backend == "docker":
             removed += import_module("modelport.backends.docker").prune()
@@ -111,6 +113,16 @@ def apply(home: Path | None, files: tuple[Path, ...], dry_run: bool) -> None:
         click.echo(step)
     for endpoint in (each for each in applied if getattr(each, "scoring_uri", None)):
         click.echo(f"{endpoint.name}: {endpoint.scoring_uri}")  # type: ignore[attr-defined] # (the filter above)
+
+
+@modelport.command()
+@_home
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def watch(home: Path | None, file: Path) -> None:
+    """Deploy what a deployment's YAML file says, and again whenever its code changes, until Ctrl-C."""
+    server = launch.find_or_start(_folder(home))
+    client = MLClient.connect(server.url, credential=server.token)
+    import_module("modelport.cli.watch").follow(client, file, click.echo)
 
 
 @modelport.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,7 +20,7 @@ from modelport.arm.messages import Request, Response
 from modelport.backends.base import Backend
 from modelport.controlplane import auth
 from modelport.controlplane.blobs import Blobs
-from modelport.controlplane.jobs import Jobs, revision_id
+from modelport.controlplane.jobs import Jobs, revision_id, serving_in
 from modelport.controlplane.storage import Storage
 from modelport.controlplane.store import Resource, Store
 from modelport.errors import ResourceNotFoundError, UnsupportedByBackend, ValidationException
@@ -42,6 +43,8 @@ class Parts:
     blobs: Blobs
     storage: Storage
     clock: Callable[[], float]
+    folder: Path
+    """The workspace's, on this machine."""
 
 
 def list_keys(_parts: Parts, resource: Resource, _request: Request) -> Response:
@@ -106,6 +109,39 @@ def get_logs(parts: Parts, resource: Resource, request: Request) -> Response:
     return Response(200, {"content": "\n".join(lines[-tail:])})
 
 
+def container(parts: Parts, resource: Resource, _request: Request) -> Response:
+    """
+    What a replica's container is made of, and a folder for whoever makes another.
+
+    `{"folder", "image", "python", "command", "code", "environment", "mounts", "labels", "gpus"}`, and mounts are
+    `{"source", "target"}`.
+    """
+    _, endpoint, _, name = resource.place.split("/")
+    revision = serving_in(resource)
+    if revision is None:
+        raise ResourceNotFoundError(f"Deployment '{name}' of '{endpoint}' does not serve: there is no container.")
+    made = parts.backend.container(revision)
+    if made is None:
+        raise UnsupportedByBackend(
+            f"Deployment '{name}' of '{endpoint}' has no container that debugpy can run in: its image brings a server "
+            "of its own, or its replicas are processes. Debug a deployment with a scoring script, by local=True."
+        )
+    return Response(
+        200,
+        {
+            "folder": str(parts.folder / "vscode" / endpoint / name),
+            "image": made.image,
+            "python": revision.python,
+            "command": list(made.command),
+            "code": made.code,
+            "environment": dict(made.environment),
+            "mounts": [{"source": source, "target": target} for source, target in made.mounts.items()],
+            "labels": dict(made.labels),
+            "gpus": revision.gpus,
+        },
+    )
+
+
 def start_pending_upload(parts: Parts, place: str, request: Request) -> Response:
     """A container of its own for the files of an asset, and what opens it for a day."""
     container = parts.blobs.begin(_container(parts, place))
@@ -158,6 +194,7 @@ ACTIONS: Mapping[tuple[str, str], Action] = {
     ("onlineEndpoints/{name}", "regeneratekeys"): regenerate_keys,
     ("onlineEndpoints/{name}", "token"): token,
     ("onlineEndpoints/{endpoint_name}/deployments/{name}", "getlogs"): get_logs,
+    ("onlineEndpoints/{endpoint_name}/deployments/{name}", "container"): container,
 }
 
 

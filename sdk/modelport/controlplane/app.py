@@ -112,7 +112,7 @@ class App:
         self._gateway = gateway
         self._rules = Rules(workspace, self._blobs, builder, backend.kind)
         self._jobs = Jobs(self._store, self._rules, backend, gateway, builder, clock, new_id, most_bytes)
-        self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, self._storage, clock)
+        self._parts = actions.Parts(self._store, self._jobs, backend, self._blobs, self._storage, clock, home.folder)
         self._routes = [_Route(kind) for kind in KINDS]
         self._closed = False
 
@@ -309,7 +309,7 @@ class App:
             "id": f"{self._workspace}/operationsStatus/{operation.id}",
             "name": operation.id,
             "status": operation.status,
-            "properties": {"messages": list(operation.messages)},
+            "properties": {"messages": list(operation.messages), "progress": self._jobs.progress(operation.id)},
         }
         if operation.fault:
             body["error"] = operation.fault

@@ -21,7 +21,7 @@ from modelport import errors
 from modelport.arm import faults
 from modelport.backends.base import Backend, Failure, Replica, Revision, revision_from
 from modelport.builds.base import Builder
-from modelport.controlplane import auth, plan
+from modelport.controlplane import auth, debugging, plan
 from modelport.controlplane.lanes import Lanes
 from modelport.controlplane.rules import Rules, loaded
 from modelport.controlplane.store import Operation, Resource, Store, Transaction
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 WARNING = "Warning: "
 """How messages begin that tell of something met in another way than asked for."""
 
+_SCORING = "/score"
 _POLL = 0.05
 _COMING_UP = 15.0
 """Seconds that a server which starts waits for replicas, so that whoever finds it finds the endpoints too."""
@@ -78,6 +79,7 @@ class Jobs:
         self._recovering = True
         self._closing = threading.Event()
         self._given_up: set[str] = set()
+        self._progress: dict[str, str] = {}
         backend.changed = self._replicas_changed
 
     # What the rest of the control plane calls
@@ -122,6 +124,10 @@ class Jobs:
         with self._changed:
             self._changed.notify_all()
 
+    def progress(self, operation: str) -> str:
+        """What an operation is at now; empty when it has nothing to tell."""
+        return self._progress.get(operation, "")
+
     def route(self) -> None:
         """
         Tell the gateway what the workspace says now; return when it has it.
@@ -153,7 +159,7 @@ class Jobs:
     def _rebuild(self, transaction: Transaction) -> None:
         """Begin an operation for each deployment whose environment is gone: the cache is a folder that people empty."""
         for each in _deployments(transaction):
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving and not self._builder.has(serving.environment) and not transaction.running(each.place):
                 transaction.begin(Operation(self._new_id(), each.place, "put"))
 
@@ -167,8 +173,7 @@ class Jobs:
             elif "/deployments/" in operation.place:
                 self._put_deployment(operation)
             else:
-                self.route()
-                self._end(operation, "Succeeded")
+                self._put_endpoint(operation)
         except OperationCanceled as error:
             self._fail(operation, "Canceled", error)
         except ModelportError as error:
@@ -178,8 +183,23 @@ class Jobs:
             self._fail(operation, "Failed", ModelportError(f"{type(error).__name__}: {error}"))
 
     def _fail(self, operation: Operation, status: str, error: ModelportError) -> None:
+        self._progress.pop(operation.id, None)
         if not self._closing.is_set() and operation.id not in self._given_up:
             self._end(operation, status, error)
+
+    def _put_endpoint(self, operation: Operation) -> None:
+        self.route()
+        with self._store.reading() as transaction:
+            there = transaction.get(operation.place)
+            below = transaction.resources(f"{operation.place}/deployments")
+        scoring = {
+            each.place.rpartition("/")[2]: revision.routes.scoring.path if revision.routes else _SCORING
+            for each in below
+            if (revision := _serving(each))
+        }
+        for note in plan.mirror_notes(loaded(OnlineEndpoint, there), scoring) if there else ():
+            self._tell(operation, f"{WARNING}{note}")
+        self._end(operation, "Succeeded")
 
     def _put_deployment(self, operation: Operation) -> None:
         with self._store.reading() as transaction:
@@ -191,10 +211,11 @@ class Jobs:
         for note in plan.notes(deployment, parts.environment, self._rules.backend):
             self._tell(operation, note)
         built = self._builder.build(plan.wanted(deployment, parts), partial(self._heard, operation))
+        self._progress.pop(operation.id, None)
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
         want = plan.revision(deployment, identifier=revision_id(operation), built=built, parts=parts)
-        have = _serving(there)
+        have = serving_in(there)
         try:
             for step in plan.plan(want, have):
                 self._take(step, operation)
@@ -204,11 +225,20 @@ class Jobs:
                     self._backend.remove(each.id)
             raise
         self.route()
+        self._tell_of_debuggers(operation, deployment)
         self._end(operation, "Succeeded")
+
+    def _tell_of_debuggers(self, operation: Operation, deployment: OnlineDeployment) -> None:
+        there = self._store.get(operation.place)
+        revision = serving_in(there) if there else None
+        if revision:
+            for note in debugging.notes(deployment, revision, self._backend.replicas(revision.id)):
+                self._tell(operation, note)
 
     def _heard(self, operation: Operation, line: str) -> None:
         """Take note of a builder's line; what it builds may not be wanted any more."""
         self._go_on(operation)
+        self._progress[operation.id] = line
         logger.info("%s: %s", operation.place, line)
 
     def _take(self, step: plan.Step, operation: Operation) -> None:
@@ -226,7 +256,7 @@ class Jobs:
     def _serve(self, revision: Revision, operation: Operation) -> None:
         """Send requests to the revision; what served before goes on to, should the gateway refuse."""
         there = self._store.get(operation.place)
-        before = _serving(there) if there else None
+        before = serving_in(there) if there else None
         document = attrs.asdict(revision)
         self._change(operation.place, lambda private: {**private, "serving": document})
         try:
@@ -256,7 +286,7 @@ class Jobs:
             failure = _final(replicas) or (_late(ready, revision) if time.monotonic() > deadline else None)
             if failure:
                 there = self._store.get(operation.place)
-                self._undo(revision, _serving(there) if there else None)
+                self._undo(revision, serving_in(there) if there else None)
                 raise _deployment_failed(revision, failure)
             with self._changed:
                 self._changed.wait(_POLL)
@@ -273,7 +303,7 @@ class Jobs:
             below = transaction.resources(f"{operation.place}/deployments")
         self.route()  # what is being deleted is not routed
         for each in [*below, *([there] if there else [])]:
-            serving = _serving(each)
+            serving = serving_in(each)
             if serving:
                 self._backend.remove(serving.id)
         with self._store.writing() as transaction:
@@ -325,7 +355,7 @@ class Jobs:
         )
 
     def _deployment(self, resource: Resource) -> routes.Deployment:
-        serving = _serving(resource)
+        serving = serving_in(resource)
         if serving is None:
             return routes.Deployment(addresses=(), timeout=1.0)
         scoring = serving.routes.scoring.path if serving.routes else None
@@ -384,10 +414,11 @@ def _deployments(transaction: Transaction) -> list[Resource]:
 
 def serving(transaction: Transaction) -> list[Revision]:
     """The revisions that serve, of all deployments that are to stay."""
-    return [revision for each in _deployments(transaction) if (revision := _serving(each))]
+    return [revision for each in _deployments(transaction) if (revision := serving_in(each))]
 
 
-def _serving(resource: Resource) -> Revision | None:
+def serving_in(resource: Resource) -> Revision | None:
+    """The revision that serves a deployment; None when there is none yet."""
     document = resource.private.get("serving")
     return revision_from(document) if document else None
 

@@ -8,13 +8,14 @@ old deployment serving. Nothing here does I/O; `jobs` runs the steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
 
 from modelport.backends.base import Probe, Revision, Route, Routes
 from modelport.builds.base import Built, Wanted
-from modelport.entities import Environment, OnlineDeployment, ProbeSettings, here, sizes
+from modelport.entities import Environment, OnlineDeployment, OnlineEndpoint, ProbeSettings, here, sizes
 from modelport.entities.base import filled
 
 
@@ -168,6 +169,22 @@ def _probe(settings: ProbeSettings | None) -> Probe:
         success_threshold=said.success_threshold or 1,
         failure_threshold=said.failure_threshold or 1,
     )
+
+
+def mirror_notes(endpoint: OnlineEndpoint, scoring: Mapping[str, str]) -> list[str]:
+    """
+    What mirrors get in another way than asked for, a sentence each.
+
+    `scoring` says at which path each deployment scores. A proxy copies a request as it sends it, path and all.
+    """
+    live = [name for name, share in (endpoint.traffic or {}).items() if share]
+    return [
+        f"Copies for '{mirror}' keep the path that the request has for '{name}', '{scoring[name]}', and '{mirror}' "
+        f"scores at '{scoring[mirror]}'. Have both score at the same path."
+        for mirror, share in (endpoint.mirror_traffic or {}).items()
+        for name in live
+        if share and scoring.get(mirror, "") != scoring.get(name, "") and mirror in scoring and name in scoring
+    ]
 
 
 def notes(deployment: OnlineDeployment, environment: Environment | None, backend: str) -> list[str]:

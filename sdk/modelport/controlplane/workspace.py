@@ -80,13 +80,16 @@ def prune(folder: Path, backend: str) -> list[str]:
     """
     Remove what was built in the workspace in `folder` and is not served from; returns the keys.
 
-    Its server may be up, and build.
+    Its server may be up, and build. A cache that is shared with others stays as it is: nobody here knows what they
+    serve from.
 
     Raises:
         errors.LocalServerError: A newer Modelport wrote the state.
         errors.DockerEngineNotAvailableError: There are images, and Docker's engine does not answer.
     """
     home = open_home(folder)
+    if home.environments.is_symlink():
+        return []
     store = Store(home.state, lambda: uuid.uuid4().hex)
     try:
         with store.reading() as transaction:

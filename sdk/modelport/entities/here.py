@@ -28,6 +28,8 @@ class Here:
     """Replicas get this machine's GPUs."""
     debug: bool = False
     """A debugger can be attached to replicas, and no time limit ends them while it is."""
+    code_folder: str = ""
+    """The code, where an editor has it: what a debugger tells of a replica's files is shown there."""
     enforce_instance_type: bool = False
     """Replicas get no more cores and memory than a machine of `instance_type` has."""
     scoring_server: str = ""
@@ -49,12 +51,12 @@ def of(deployment: OnlineDeployment) -> Here:
     return Here(**said)
 
 
-def said_of(deployment: OnlineDeployment, options: Mapping[str, bool]) -> OnlineDeployment:
-    """The deployment with the options that are true among its properties, and without those that are false."""
+def said_of(deployment: OnlineDeployment, options: Mapping[str, bool | str]) -> OnlineDeployment:
+    """The deployment with the options that are said among its properties, and without those that are false or empty."""
     kept = {
         key: value for key, value in (deployment.properties or {}).items() if key.removeprefix(_PREFIX) not in options
     }
-    added = {name(option): "true" for option, value in options.items() if value}
+    added = {name(option): "true" if value is True else str(value) for option, value in options.items() if value}
     if kept == (deployment.properties or {}) and not added:
         return deployment
     return changed(deployment, properties={**kept, **added})

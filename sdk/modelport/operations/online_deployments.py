@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from modelport.arm import ids, versions
 from modelport.entities import (
     AzureMLOnlineInferencingServer,
     BaseEnvironment,
+    CodeConfiguration,
     ModelPackage,
     OnlineDeployment,
     OnlineEndpoint,
+    here,
 )
 from modelport.entities.base import changed
-from modelport.errors import InvalidVSCodeRequestError, UnsupportedByBackend, ValidationException
+from modelport.errors import (
+    InvalidVSCodeRequestError,
+    ResourceNotFoundError,
+    UnsupportedByBackend,
+    ValidationException,
+)
 from modelport.operations import local as in_docker
-from modelport.operations import preflight
+from modelport.operations import preflight, vscode
 from modelport.operations.base import Service, must_be
 from modelport.operations.packages import packaged
 from modelport.operations.poller import LROPoller
 from modelport.operations.references import resolved
+from modelport.operations.watching import Watch
+from modelport.schema.fields import is_uri
+
+logger = logging.getLogger(__name__)
 
 _PACKAGED = "packaged-env"
 """What Azure's client calls the environments that it packages models into."""
 
+_ABSENT = 404
 _SILENT = ("polling", "polling_interval")
 _CONTAINERS = {"inference-server": "InferenceServer", "storage-initializer": "StorageInitializer"}
 
@@ -37,6 +52,7 @@ class OnlineDeploymentOperations:
         self._service = service.speaking(versions.DEPLOYMENTS)
         self._lock = threading.Lock()
         self._in_docker: OnlineDeploymentOperations | None = None
+        self._watches: dict[tuple[str, str], Watch] = {}
 
     def begin_create_or_update(
         self,
@@ -46,6 +62,8 @@ class OnlineDeploymentOperations:
         vscode_debug: bool = False,
         skip_script_validation: bool = False,
         local_enable_gpu: bool = False,
+        debug: bool = False,
+        watch: bool = False,
         package_model: bool = False,
         with_package: bool = False,
         if_match: str | None = None,
@@ -58,9 +76,16 @@ class OnlineDeploymentOperations:
         Args:
             deployment: What is wanted, whole.
             local: In this machine's Docker; it returns when all is done.
-            vscode_debug: Debug it in VS Code; needs `local`.
+            vscode_debug: Write a dev container for it and open that: the code in there is your own folder, and debugpy
+                waits for VS Code before `init()` runs. `poller.messages()` say where it is. Needs `local`.
             skip_script_validation: Do not look into the scoring script before it is sent.
             local_enable_gpu: Give the containers this machine's GPUs; needs `local`.
+            debug: Let a debugger be attached to each replica while it serves, which then has an hour for a request and
+                does not fail its liveness probe; `poller.messages()` say where, and what VS Code's launch.json needs.
+                Whoever may use this machine's loopback can run code in the replicas by that. Not with Azure.
+            watch: Update it again whenever its code changes, for as long as this process lives: `poller.watch.close()`
+                ends that, as do another call for the same deployment, and its deletion. The code of before answers
+                until the new one is ready, and goes on when that fails, which is logged. Not with Azure.
             package_model: Bake the model and what it runs in into an environment first.
             with_package: Another name for it.
             if_match: The `etag` of the deployment that this one was made from: nobody else's change is lost.
@@ -73,20 +98,16 @@ class OnlineDeploymentOperations:
             errors.ValidationException: Everything that is wrong with it; nothing was sent.
             errors.ResourceNotFoundError: Its endpoint does not exist.
             errors.OperationInProgress: Another operation on it has not ended.
+            errors.VSCodeCommandNotFound: `vscode_debug`, and `code` is not on the PATH. All the rest is done, and the
+                message names the folder to open.
         """
         _refuse_strange(keywords)
         if continuation_token:
             return self._service.resume(continuation_token, OnlineDeployment)
         must_be(OnlineDeployment, deployment, "online_deployments.begin_create_or_update()")
-        if vscode_debug and not local:
-            raise InvalidVSCodeRequestError(
-                "vscode_debug needs local=True: VS Code opens a container of this machine.", target="vscode_debug"
-            )
-        if local_enable_gpu and not local:
-            raise ValidationException(
-                "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
-            )
         azure = not local and not self._service.backend
+        here_only = {"vscode_debug": vscode_debug, "local_enable_gpu": local_enable_gpu, "debug": debug, "watch": watch}
+        _refuse_elsewhere({each for each, said in here_only.items() if said}, local=local, azure=azure)
         packages = package_model or with_package or bool(getattr(deployment, "package_model", False))
         if packages and not azure:
             raise UnsupportedByBackend(
@@ -95,13 +116,28 @@ class OnlineDeploymentOperations:
                 target="package_model",
             )
         preflight.check(deployment, skip_script_validation=skip_script_validation, azure=azure)
+        watched = _code_folder(deployment, "watch=True follows") if watch else None
+        edited = _code_folder(deployment, "vscode_debug=True opens") if vscode_debug else None
+        if debug or vscode_debug:
+            deployment = _debugged(deployment)
         if local:
             docker = self._docker()
             options = {"local_enable_gpu": local_enable_gpu}
             sent = in_docker.prepared(self._service, docker._service, deployment, options)  # noqa: SLF001
-            return in_docker.done(docker._begin(sent, if_match))  # noqa: SLF001 (itself)
-        self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
-        return self._begin(deployment, if_match, packages=packages)
+            begun = docker._watch(deployment, watched, skip_script_validation)  # noqa: SLF001 (itself)
+            poller = in_docker.done(docker._begin(sent, if_match))  # noqa: SLF001
+            if edited:
+                folder, where = vscode.written(docker._service, deployment, edited)  # noqa: SLF001
+                poller._say(f"The dev container is in '{folder}'.")  # noqa: SLF001
+                vscode.opened(folder, where)
+        else:
+            self._service.ask("GET", f"onlineEndpoints/{deployment.endpoint_name}")
+            begun = self._watch(deployment, watched, skip_script_validation)
+            poller = self._begin(deployment, if_match, packages=packages)
+        if begun:
+            poller.watch = begun
+            begun.start(poller.status)
+        return poller
 
     def get(self, name: str, endpoint_name: str, *, local: bool | None = False) -> OnlineDeployment:
         """
@@ -140,6 +176,7 @@ class OnlineDeploymentOperations:
             return self._service.resume(continuation_token)
         if local:
             return in_docker.done(self._docker().begin_delete(name, endpoint_name))
+        self._unwatch(endpoint_name, name)
         place = f"onlineEndpoints/{endpoint_name}/deployments/{name}"
         title = f"Deployment '{name}' of '{endpoint_name}'"
         return self._service.begin("DELETE", place, title)
@@ -186,6 +223,40 @@ class OnlineDeploymentOperations:
         name = f"Deployment '{deployment.name}' of '{deployment.endpoint_name}'"
         return self._service.begin_put(sent, name, if_match=if_match)
 
+    def _watch(self, deployment: OnlineDeployment, folder: Path | None, unchecked: bool) -> Watch | None:
+        """What will follow the deployment's code, if a folder is to be followed; what did so until now ends."""
+        endpoint, name = str(deployment.endpoint_name), deployment.name
+        self._unwatch(endpoint, name)
+        if folder is None:
+            return None
+        place = f"onlineEndpoints/{endpoint}/deployments/{name}"
+        service = Service(self._service.transport, versions.DEPLOYMENTS, show_progress=False)
+        said = changed(copy.deepcopy(deployment), code_configuration=_code(deployment, folder))
+
+        def update() -> bool:
+            preflight.check(said, skip_script_validation=unchecked)
+            try:
+                there = service.get(OnlineDeployment, place)
+            except ResourceNotFoundError:
+                return False
+            # Whoever changed something else of it meanwhile meant that.
+            sent = resolved(service, changed(there, code_configuration=_code(there, folder)))
+            poller = service.begin_put(sent, title, if_match=there.etag)
+            poller.result()
+            for message in poller.messages():
+                logger.info("%s: %s", title, message)
+            return True
+
+        title = f"Deployment '{name}' of '{endpoint}'"
+        made = Watch(title, folder, update, lambda: service.reply("GET", place).status != _ABSENT)
+        self._watches[endpoint.lower(), name.lower()] = made
+        return made
+
+    def _unwatch(self, endpoint: str, name: str) -> None:
+        watch = self._watches.pop((endpoint.lower(), name.lower()), None)
+        if watch:
+            watch.close()
+
     def _docker(self) -> OnlineDeploymentOperations:
         """These operations in this machine's Docker."""
         with self._lock:
@@ -220,6 +291,55 @@ class OnlineDeploymentOperations:
         made = packaged(self._service, place, wanted, for_deployment=True)
         environment = made.id or f"{self._service.workspace}/{ids.place(made)}"
         return changed(deployment, environment=environment, model=None, code_configuration=None)
+
+
+def _refuse_elsewhere(said: set[str], *, local: bool, azure: bool) -> None:
+    """Tell who says of a deployment somewhere else what can only be said of one here."""
+    if "vscode_debug" in said and not local:
+        raise InvalidVSCodeRequestError(
+            "vscode_debug needs local=True: VS Code opens a container of this machine.", target="vscode_debug"
+        )
+    if "local_enable_gpu" in said and not local:
+        raise ValidationException(
+            "local_enable_gpu needs local=True: the machines of Azure have theirs.", target="local_enable_gpu"
+        )
+    for each in sorted(said & {"debug", "watch"}) if azure else ():
+        raise ValidationException(
+            f"{each}=True is for deployments on this machine, and this one goes to Azure. Leave it out, or use "
+            "MLClient.local().",
+            target=each,
+        )
+
+
+def _code_folder(deployment: OnlineDeployment, what: str) -> Path:
+    """
+    The code of a deployment that preflight found nothing wrong with, on this machine's disk.
+
+    Raises:
+        errors.ValidationException: It has none there; `what` says why it should, such as `watch=True follows`.
+    """
+    said = deployment.code_configuration.code if deployment.code_configuration else None
+    if said is None or is_uri(str(said)):
+        found = f"'{said}' is registered" if said else "it has none"
+        raise ValidationException(
+            f"{what} the code of deployment '{deployment.name}' on this machine's disk, and {found}. Name its folder "
+            "in code_configuration.code.",
+            target="code_configuration.code",
+        )
+    return Path(said).absolute()
+
+
+def _debugged(deployment: OnlineDeployment) -> OnlineDeployment:
+    """The deployment with what lets a debugger in, and shows the user's own files in it."""
+    code = deployment.code_configuration.code if deployment.code_configuration else None
+    folder = "" if code is None or is_uri(str(code)) else str(Path(code).absolute())
+    return here.said_of(deployment, {"debug": True, "code_folder": folder})
+
+
+def _code(deployment: OnlineDeployment, folder: Path) -> CodeConfiguration:
+    """The deployment's script, in this folder."""
+    code = deployment.code_configuration
+    return CodeConfiguration(code=str(folder), scoring_script=code.scoring_script if code else None)
 
 
 def _refuse_strange(keywords: Mapping[str, Any]) -> None:

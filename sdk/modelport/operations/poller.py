@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from math import inf
+from shutil import get_terminal_size
 from typing import Any, Generic, TypeVar
 
 import tenacity
@@ -28,6 +29,7 @@ from modelport.errors import (
     ServiceRequestError,
     ValidationException,
 )
+from modelport.operations.watching import Watch
 from modelport.transports.base import Transport
 
 logger = logging.getLogger(__name__)
@@ -60,9 +62,12 @@ class LROPoller(Generic[T]):
             token: By which another process can follow it too; None when it cannot.
             show_progress: Whether a terminal is told while somebody waits.
         """
+        self.watch: Watch | None = None
+        """What follows the code from now on, where `watch=True` was said: `poller.watch.close()` ends it."""
         self._name, self._token, self._show_progress = name, token, show_progress
         self._status = "InProgress"
         self._messages: tuple[str, ...] = ()
+        self._progress = ""
         self._result: T | None = None
         self._error: BaseException | None = None
         self._callbacks: list[Callable[[LROPoller[T]], Any]] = []
@@ -122,6 +127,10 @@ class LROPoller(Generic[T]):
         """What the operation said on its way: what is recorded but not acted on, what stands in for what."""
         return self._messages
 
+    def progress(self) -> str:
+        """What the operation is at now, such as a line of the build of its environment; empty when it does not say."""
+        return "" if self._ended.is_set() else self._progress
+
     def add_done_callback(self, callback: Callable[[LROPoller[T]], Any]) -> None:
         """Call `callback(poller)` when the operation ends, from another thread; at once when it has ended."""
         with self._lock:
@@ -136,11 +145,16 @@ class LROPoller(Generic[T]):
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
 
+    def _say(self, message: str) -> None:
+        """Add what was done beside the operation."""
+        self._messages = (*self._messages, message)
+
     def _saw(self, look: lro.Look) -> None:
         for message in look.messages[len(self._messages) :]:
             if message.startswith("Warning: "):
                 logger.warning("%s: %s", self._name, message.removeprefix("Warning: "))
         self._messages = look.messages or self._messages
+        self._progress = look.progress
 
     def _wait_aloud(self, timeout: float | None) -> None:
         """Wait, and keep one line of the terminal up to date."""
@@ -148,7 +162,8 @@ class LROPoller(Generic[T]):
         try:
             while not self._ended.wait(min(1.0, left)):
                 seconds = time.monotonic() - began
-                sys.stderr.write(f"\r{self._name}: {self._status}, {seconds:.0f} s\x1b[K")
+                line = f"{self._name}: {self._status}, {seconds:.0f} s  {self._progress}"
+                sys.stderr.write(f"\r{line[: get_terminal_size().columns - 1].rstrip()}\x1b[K")
                 sys.stderr.flush()
                 left = inf if timeout is None else timeout - seconds
                 if left <= 0:

@@ -43,7 +43,7 @@ from modelport.schema import faces, files
 from modelport.schema.faces import Face
 from modelport.schema.fields import is_uri
 from modelport.transports import storage, uploads
-from modelport.transports.sources import Source, source
+from modelport.transports.sources import LEFT_OUT_OF_CODE, Source, source
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ DATASTORE = "workspaceblobstore"
 """Where files are put when no other datastore is named."""
 
 _CODES = uuid.UUID("6d6f6465-6c70-5f72-8074-636f64650000")
-_LEFT_OUT_OF_CODE = ("__pycache__", ".git")
 _HASH_VERSION = 202208
 _TRIES = 5
 _IN_REGISTRY = re.compile(
@@ -202,7 +201,7 @@ def registered_code(service: Service, configuration: CodeConfiguration) -> CodeC
         return configuration
     if is_uri(said):
         return changed(configuration, code=_looked_up(service, said, "codes"))
-    folder = source(existing(said, "code folder"), leave_out=_LEFT_OUT_OF_CODE)
+    folder = source(existing(said, "code folder"), leave_out=LEFT_OUT_OF_CODE)
     digest = folder.content_hash()
     name = str(uuid.uuid5(_CODES, digest))
     query = {"hash": digest, "hashVersion": str(_HASH_VERSION)}

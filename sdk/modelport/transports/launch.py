@@ -54,7 +54,7 @@ def home_folder(backend: str = "process") -> Path:
 
 def homes() -> list[Path]:
     """The workspaces of this user that there are, by their folders."""
-    return [each for each in (home_folder(), home_folder("docker")) if each.is_dir()]
+    return [each for each in (home_folder(), home_folder("docker")) if (each / "state.db").exists()]
 
 
 def backend_of(home: Path) -> str:

@@ -27,6 +27,9 @@ BLOCK = 4 << 20
 MOST_BLOCKS = 50_000
 """Blocks that a blob can have. Source: Put Block List."""
 
+LEFT_OUT_OF_CODE = ("__pycache__", ".git")
+"""Folders that are never sent with code."""
+
 _IGNORE_FILES = (".amlignore", ".gitignore")
 _BEGIN = b"Initialize for october 2021 AML CLI version"
 

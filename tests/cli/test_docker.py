@@ -1,0 +1,56 @@
+"""The commands where there are two workspaces: one of processes, one of containers."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+STORY = textwrap.dedent("""
+    import sys
+    from modelport import MLClient
+    from modelport.entities import CodeConfiguration, Environment, ManagedOnlineDeployment
+    code, image = sys.argv[1:]
+    client = MLClient.local(show_progress=False)
+    for name in ("blue", "green"):
+        wanted = ManagedOnlineDeployment(
+            name=name, endpoint_name="tides", code_configuration=CodeConfiguration(code, "score.py"),
+            environment=Environment(image=image, conda_file={"dependencies": [{"pip": ["idna==3.10"]}]}),
+        )
+        client.online_deployments.begin_create_or_update(wanted, local=True)
+    print(client.online_endpoints.invoke("tides", deployment_name="blue", input_data=1, local=True))
+""")
+
+
+@pytest.fixture
+def deployed(home, docker_engine, tmp_path):
+    """Two deployments in Docker, made by a client of processes."""
+    (tmp_path / "score.py").write_text("def init(): pass\ndef run(raw): return 'high'\n")
+    command = [sys.executable, "-c", STORY, str(tmp_path), "modelport-test/base:bookworm"]
+    try:
+        done = subprocess.run(command, env=home.environ, capture_output=True, text=True, check=False, timeout=240)
+        assert (done.returncode, done.stdout) == (0, '"high"\n'), done.stderr
+        yield home
+    finally:
+        home.run("down")
+        home.run("prune")
+
+
+def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_engine):
+    labels = {"label": [f"modelport.home={deployed.folder / 'docker' / 'run' / 'r'}"]}
+    said = [json.loads(line) for line in deployed.run("status", "--json").stdout.splitlines()]
+    assert [(each["backend"], [e["name"] for e in each["endpoints"]]) for each in said] == [
+        ("process", []),
+        ("docker", ["tides"]),
+    ]
+    assert len(docker_engine.containers.list(filters=labels)) == 2
+    kept = deployed.run("prune").stdout
+    assert "Removed" not in kept, "what is served from stays"
+    assert deployed.run("down").stdout == "Modelport is down.\n"
+    assert docker_engine.containers.list(all=True, filters=labels) == []
+    assert docker_engine.networks.list(filters=labels) == []
+    assert [json.loads(line)["up"] for line in deployed.run("status", "--json").stdout.splitlines()] == [False, False]
+    assert "is up" in deployed.run("up", "--backend", "docker").stdout
+    assert len(docker_engine.containers.list(filters=labels)) == 2, "endpoints were remembered"
+    assert deployed.run("down").stdout == "Modelport is down.\n"
