@@ -145,6 +145,7 @@ def measure(bench: Bench, rounds: int) -> bool:
     for who, each in (("ours", ours), ("image", image)):
         print(f"delete, {who}, of theirs: {each['delete'] / theirs['delete']:.3g} x, no bound")
     holds = peers.verdict("changed script, serving, on Docker", ours["changed"], 5, "s")
+    holds &= peers.verdict("saved script, watched, serving, on Docker", ours["watched"], 5, "s")
     for step in ("first", "changed"):
         for who, each in (("ours", ours), ("image", image)):
             holds &= peers.verdict(f"{TITLES[step]}, {who}, of theirs", each[step] / theirs[step], 0.25)

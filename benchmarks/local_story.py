@@ -63,16 +63,35 @@ def main(who: str, image: str, endpoint: str, folder: Path) -> dict[str, float]:
         script.write_text(SCRIPT.format(answer=step))
         begin = time.perf_counter()
         client.online_deployments.begin_create_or_update(deployment, local=True)
-        while not answers(client, endpoint, request, step):
-            if time.perf_counter() > begin + MOST_SECONDS:
-                raise TimeoutError(f"the {step} script did not answer")
-            time.sleep(0.02)
+        wait(client, endpoint, request, step)
         seconds[step] = time.perf_counter() - begin
         note_volumes(endpoint, folder)
+    if who != "theirs":
+        seconds["watched"] = watched(client, deployment, script, request)
     begin = time.perf_counter()
     client.online_deployments.begin_delete("blue", endpoint, local=True)
     seconds["delete"] = time.perf_counter() - begin
     return seconds
+
+
+def watched(client, deployment, script: Path, request: Path) -> float:
+    """Seconds from a save until it is answered, when nothing else is called."""
+    poller = client.online_deployments.begin_create_or_update(deployment, local=True, watch=True)
+    try:
+        begin = time.perf_counter()
+        script.write_text(SCRIPT.format(answer="watched"))
+        wait(client, deployment.endpoint_name, request, "watched")
+        return time.perf_counter() - begin
+    finally:
+        poller.watch.close()
+
+
+def wait(client, endpoint: str, request: Path, answer: str) -> None:
+    deadline = time.perf_counter() + MOST_SECONDS
+    while not answers(client, endpoint, request, answer):
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"the script that says '{answer}' did not serve")
+        time.sleep(0.02)
 
 
 def note_volumes(endpoint: str, folder: Path) -> None:
