@@ -1,5 +1,5 @@
 """
-How long until a model serves, and until a change of traffic is seen.
+How long until a model serves on processes, until an edited script does, and until a change of traffic is seen.
 
 Two instances, Azure's default probes, environment cached, processes cold, no warm
 pool; through the background server, as a user has it.
@@ -62,11 +62,24 @@ def measure(client: MLClient, folder: Path) -> int:
         while client.online_endpoints.invoke("tides", input_data={}).deployment != wanted.name:
             pass
         seen.append((time.perf_counter() - begin) * 1000)
+    changed = [edited(client, wanted, f"edit-{number}") for number in range(ROUNDS)]
     print(f"deploy: {', '.join(f'{each:.2f}' for each in took)} s")
+    print(f"changed script, serving: {', '.join(f'{each:.2f}' for each in changed)} s")
     print(f"traffic seen after: {', '.join(f'{each:.1f}' for each in seen)} ms")
     holds = peers.verdict("deploy, median", statistics.median(took), 2, "s")
+    holds &= peers.verdict("changed script, serving, median", statistics.median(changed), 2, "s")
     holds &= peers.verdict("traffic seen, slowest, one request included", max(seen), 200, "ms")
     return 0 if holds else 1
+
+
+def edited(client: MLClient, deployment: ManagedOnlineDeployment, answer: str) -> float:
+    """Seconds from an edit of the script until what it says now is answered."""
+    begin = time.perf_counter()
+    Path(deployment.code_configuration.code, "score.py").write_text(SCRIPT.format(name=answer))
+    client.online_deployments.begin_create_or_update(deployment).result()
+    while client.online_endpoints.invoke("tides", input_data={}).json() != answer:
+        pass
+    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":
