@@ -68,10 +68,10 @@ def test_a_handler_for_azures_name_catches_what_happens_here():
     assert exceptions.MlException is errors.ModelportError
     for theirs, ours in {
         "DeploymentException": errors.UserScriptInitFailed,
-        "LocalEndpointNotFoundError": errors.ResourceNotFoundError,
+        "LocalEndpointNotFoundError": errors.LocalEndpointNotFoundError,
         "LocalEndpointImageBuildError": errors.ImageBuildFailure,
         "AssetPathException": errors.ValidationException,
-        "DockerEngineNotAvailableError": errors.LocalServerError,
+        "DockerEngineNotAvailableError": errors.DockerEngineNotAvailableError,
     }.items():
         assert issubclass(ours, getattr(exceptions, theirs))
 

@@ -143,7 +143,7 @@ class TestContainers(BackendContract):
         return {"label": f"{engine.WORKSPACE}={workspace_mark(options['folder'])}"}
 
     def containers(self, options, **filters):
-        return self.client.containers.list(all=True, filters={**self.ours(options), **filters})
+        return self.client.containers.list(all=True, filters={**self.ours(options), **filters}, ignore_removed=True)
 
     def container(self, replica, options):
         (found,) = [each for each in self.containers(options) if each.labels["modelport.replica"] == replica.id]

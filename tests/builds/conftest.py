@@ -191,7 +191,7 @@ class Bench:
 
     def builds(self, builder):
         """The containers in which `builder`, or another one with its folder, builds."""
-        found = self.engine.containers.list(all=True, filters={"label": "modelport.kind=build"})
+        found = self.engine.containers.list(all=True, filters={"label": "modelport.kind=build"}, ignore_removed=True)
         return [each for each in found if Path(each.labels["modelport.lock"]).parent == builder._records.folder]
 
     def images(self, builder):

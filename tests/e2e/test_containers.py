@@ -69,7 +69,9 @@ def perl_image(docker_engine):
 
 
 def containers(docker_engine, name="blue"):
-    return docker_engine.containers.list(filters={"label": [f"deployment={name}", "modelport.kind=replica"]})
+    return docker_engine.containers.list(
+        filters={"label": [f"deployment={name}", "modelport.kind=replica"]}, ignore_removed=True
+    )
 
 
 def test_azures_own_server_serves_when_it_is_asked_for(client, deployed):

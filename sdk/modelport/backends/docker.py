@@ -139,6 +139,15 @@ class DockerBackend(WatchedBackend):
         found: list[Any] = self._client.api.containers(all=True, filters=wanted)
         return found
 
+    def _seen(self, container: str) -> Any:
+        """What the engine says of a container; None of one that was removed just now."""
+        try:
+            return self._client.api.inspect_container(container)
+        except Exception as error:
+            if engine.is_gone(error):
+                return None
+            raise
+
     def _read(self) -> list[Leftover]:
         """What earlier servers left: by their containers, and by records of those that have none."""
         records: dict[str, Record] = {}
@@ -160,11 +169,10 @@ class DockerBackend(WatchedBackend):
                 self._client.api.remove_container(each["Id"], force=True, v=True)
                 continue
             record.container = each["Id"]
-            replica = self._replica(record)
-            seen = self._client.api.inspect_container(each["Id"])
-            if seen["State"]["Running"]:
+            replica, seen = self._replica(record), self._seen(each["Id"])
+            if seen and seen["State"]["Running"]:
                 replica.adopt(seen)
-            found.append(Leftover(replica, seen["State"]["Running"]))
+            found.append(Leftover(replica, bool(seen and seen["State"]["Running"])))
         for record in records.values():
             record.container = None
             found.append(Leftover(self._replica(record), runs=False))
@@ -314,7 +322,7 @@ def prune() -> list[str]:
     removed = []
     try:
         with engine.told("What is left of other workspaces"):
-            for each in client.containers.list(all=True, filters={"label": engine.HOME}):
+            for each in client.containers.list(all=True, filters={"label": engine.HOME}, ignore_removed=True):
                 if not Path(each.labels[engine.HOME]).exists():
                     each.remove(force=True, v=True)
                     removed.append(str(each.name))

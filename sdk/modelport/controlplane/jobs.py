@@ -195,7 +195,7 @@ class Jobs:
         scoring = {
             each.place.rpartition("/")[2]: revision.routes.scoring.path if revision.routes else _SCORING
             for each in below
-            if (revision := _serving(each))
+            if (revision := serving_in(each))
         }
         for note in plan.mirror_notes(loaded(OnlineEndpoint, there), scoring) if there else ():
             self._tell(operation, f"{WARNING}{note}")

@@ -21,6 +21,7 @@ from modelport.errors import ValidationException
 MOST_CHARACTERS = 4_000_000
 MOST_VALUES = 100_000
 DEEPEST = 50
+_TOO_DEEP = f"has more than {DEEPEST} mappings and lists inside each other; no entity has so many"
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = yaml.constructor.SafeConstructor()
@@ -223,8 +224,11 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> ValidationEx
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context = f" ({error.context})" if error.context and error.problem else ""
     at_fault = text.split("\n")[line - 1 : line]
+    problem = error.problem or error.context
+    if "nesting depth" in str(problem):  # PyYAML's own limit, which it may meet before it has told us of any
+        problem, context = _TOO_DEEP, ""
     tab = " Indent with spaces: YAML takes no tabs." if "".join(at_fault)[column - 1 :].startswith("\t") else ""
-    message = f"{name} is not YAML: line {line}, column {column}: {error.problem or error.context}{context}.{tab}"
+    message = f"{name} is not YAML: line {line}, column {column}: {problem}{context}.{tab}"
     details = [{"code": "InvalidYaml", "target": None, "message": message, "line": line, "column": column}]
     return ValidationException(message, details=details)
 
@@ -391,7 +395,7 @@ class _Builder:
         self._refuse(node, f"has more than {MOST_VALUES:,} values, aliases followed; no entity has so many")
 
     def _too_deep(self, node: Node) -> NoReturn:
-        self._refuse(node, f"has more than {DEEPEST} mappings and lists inside each other; no entity has so many")
+        self._refuse(node, _TOO_DEEP)
 
     def _slip(self, node: Node, message: str, name: str | None = None) -> None:
         if len(self._slips) < MOST_VALUES // 100:
