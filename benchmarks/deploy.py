@@ -1,5 +1,5 @@
 """
-How long until a model serves on processes, until an edited or watched script does, and until a change of traffic is seen.
+How long until a model serves on processes, until an edited or a saved script does, and until traffic is seen to move.
 
 Two instances, Azure's default probes, environment cached, processes cold, no warm
 pool; through the background server, as a user has it.
