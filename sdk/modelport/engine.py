@@ -31,7 +31,7 @@ KIND = "modelport.kind"
 
 _PATIENCE = 10.0
 
-_LOCAL = ("unix://", "npipe://")
+_LOCAL = ("unix://", "npipe://", "tcp://127.0.0.1:", "tcp://localhost:")
 
 
 def address() -> str:
@@ -130,7 +130,7 @@ def meant(error: Exception, doing: str) -> errors.ModelportError:
 
 def is_away(error: Exception) -> bool:
     """Whether the engine did not answer, so that nothing is known of what was asked."""
-    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+    if isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
         return True
     return (
         isinstance(error, DockerException) and not isinstance(error, APIError) and "Error while fetching" in str(error)

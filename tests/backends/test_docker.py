@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from modelport.backends import open_backend
 from modelport.backends.base import Route, Routes
 from modelport.backends.docker import prune, workspace_mark
 from modelport.backends.probes import connections
+from modelport.backends.records import Record
 
 BASE = "modelport-test/base:bookworm"
 
@@ -270,11 +272,13 @@ class TestContainers(BackendContract):
         assert "SYS_CHROOT" not in (host["CapAdd"] or [])
         assert host["CapDrop"] == ["ALL"]
 
-    @pytest.fixture
-    def checked_image(self, docker_engine):
+    @staticmethod
+    @contextlib.contextmanager
+    def checked(docker_engine, loads=0):
         """Id of an image whose server is well as long as a file is there, and which says how to see that."""
         server = (
-            "from http.server import *; import os; os.chdir('/tmp'); open('/tmp/well', 'w').close(); "
+            f"from http.server import *; import os, time; time.sleep({loads}); os.chdir('/tmp'); "
+            "open('/tmp/well', 'w').close(); "
             "ThreadingHTTPServer(('0.0.0.0', 8000), SimpleHTTPRequestHandler).serve_forever()"
         )
         check = "HEALTHCHECK --interval=1s --retries=2 CMD test -e /tmp/well || { echo it is ill; exit 1; }"
@@ -285,6 +289,16 @@ class TestContainers(BackendContract):
             made.remove()
         yield image.id
         docker_engine.images.remove(image.id, force=True)
+
+    @pytest.fixture
+    def checked_image(self, docker_engine):
+        with self.checked(docker_engine) as image:
+            yield image
+
+    @pytest.fixture
+    def slow_checked_image(self, docker_engine):
+        with self.checked(docker_engine, loads=5) as image:
+            yield image
 
     def test_a_check_that_an_image_declares_ends_a_container_that_fails_it(
         self, checked_image, backend, revision, options
@@ -298,7 +312,48 @@ class TestContainers(BackendContract):
         assert "HEALTHCHECK of its image says that it is unhealthy: it is ill" in failure.message
         self.ready(backend, wanted)
 
+    def test_a_check_that_fails_while_a_server_loads_does_not_end_it(
+        self, slow_checked_image, backend, revision, options
+    ):
+        routes = Routes(**dict.fromkeys(("liveness", "readiness", "scoring"), Route(port=8000, path="/")))
+        wanted = evolve(revision(), python="", image=slow_checked_image, routes=routes)
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        healthy = eventually(lambda: self.container(replica, options).attrs["State"]["Health"]["Status"] == "healthy")
+        assert healthy
+        assert backend.replicas(wanted.id)[0].restarts == 0
+
     # what fate does
+
+    def test_what_cannot_be_mounted_is_a_failure_and_can_be_removed(self, backend, revision, tmp_path):
+        wanted = revision(model_dir=str(tmp_path / "nowhere"), model_mount="/var/azureml-app/azureml-models/m/1")
+        backend.apply(wanted)
+        failure = self.failure(backend, wanted)
+        assert "could not be started" in failure.message
+        assert "nowhere" in failure.message
+        backend.remove(wanted.id)
+        assert backend.revisions() == set()
+
+    def test_a_container_that_puts_something_else_in_the_place_of_its_word_is_not_waited_for(self, backend, revision):
+        wanted = revision(
+            "import os\nos.mkfifo('/run/modelport/other')\nos.rename('/run/modelport/other', "
+            "'/run/modelport/failure.json')\nos._exit(4)\n"
+        )
+        backend.apply(wanted)
+        assert "exit code 4" in self.failure(backend, wanted).message
+        backend.remove(wanted.id)
+
+    def test_an_end_that_comes_while_the_start_is_written_down_is_seen(self, backend, revision, monkeypatch):
+        save = Record.save
+
+        def slowly(record, path):
+            threading.Event().wait(0.3)  # as a busy disk may
+            save(record, path)
+
+        monkeypatch.setattr(Record, "save", slowly)
+        wanted = revision("import os\nos._exit(3)\n")
+        backend.apply(wanted)
+        assert "exit code 3" in self.failure(backend, wanted).message
 
     def test_a_container_that_somebody_removed_is_made_again(self, backend, revision, options):
         wanted = revision()

@@ -39,18 +39,17 @@ def deployed(home, docker_engine, tmp_path):
 
 def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_engine):
     labels = {"label": [f"modelport.home={deployed.folder / 'docker' / 'run' / 'r'}"]}
-    said = [json.loads(line) for line in deployed.run("status", "--json").stdout.splitlines()]
-    assert [(each["backend"], [e["name"] for e in each["endpoints"]]) for each in said] == [
-        ("process", []),
-        ("docker", ["tides"]),
-    ]
+    said = json.loads(deployed.run("status", "--json").stdout)
+    assert (said["backend"], said["endpoints"]) == ("process", [])
+    assert (said["docker"]["backend"], [each["name"] for each in said["docker"]["endpoints"]]) == ("docker", ["tides"])
     assert len(docker_engine.containers.list(filters=labels)) == 2
     kept = deployed.run("prune").stdout
     assert "Removed" not in kept, "what is served from stays"
     assert deployed.run("down").stdout == "Modelport is down.\n"
     assert docker_engine.containers.list(all=True, filters=labels) == []
     assert docker_engine.networks.list(filters=labels) == []
-    assert [json.loads(line)["up"] for line in deployed.run("status", "--json").stdout.splitlines()] == [False, False]
+    said = json.loads(deployed.run("status", "--json").stdout)
+    assert (said["up"], said["docker"]["up"]) == (False, False)
     assert "is up" in deployed.run("up", "--backend", "docker").stdout
     assert len(docker_engine.containers.list(filters=labels)) == 2, "endpoints were remembered"
     assert deployed.run("down").stdout == "Modelport is down.\n"

@@ -20,7 +20,14 @@ from modelport.entities import (
 from modelport.entities.base import filled
 
 HAVE = Revision(
-    id="tides-blue-1", endpoint="tides", deployment="blue", instances=2, python="/p", app_root="/a", entry_script="s.py"
+    id="tides-blue-1",
+    endpoint="tides",
+    deployment="blue",
+    instances=2,
+    environment="k",
+    python="/p",
+    app_root="/a",
+    entry_script="s.py",
 )
 BUILT = Built(key="k", python="/p")
 PARTS = Parts(app_root="/a", model_dir="/m", model="waves/3")
@@ -66,6 +73,12 @@ def test_a_revision_survives_being_written_down():
         HAVE, routes=Routes(**dict.fromkeys(("liveness", "readiness", "scoring"), Route(port=1, path="/")))
     )
     assert revision_from(json.loads(json.dumps(attrs.asdict(whole)))) == whole
+
+
+def test_of_an_older_version_the_environment_is_known_by_its_folder():
+    older = attrs.asdict(attrs.evolve(HAVE, python="/home/ada/environments/0f3c/bin/python"))
+    del older["environment"], older["image"], older["routes"]
+    assert revision_from(older).environment == "0f3c"
 
 
 def _deployment(**values):

@@ -1,5 +1,6 @@
 """Docker's engine killed and started again under a load: endpoints come back by themselves."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -11,13 +12,12 @@ import psutil
 import pytest
 from tests.e2e.conftest import BASE, DockerSite, wait_until
 
+from modelport.backends import open_backend
+from modelport.backends.base import Probe, Revision
 from modelport.builds.base import Wanted
 from modelport.builds.image import ImageBuilder
 from modelport.errors import DockerEngineNotAvailableError
 from modelport.testing import environments_folder
-
-POOL, HERE, THERE = "10.213.0.0/16", "10.214.0.1", "10.214.0.2"
-"""Addresses of the engine's containers, and of the two ends of the way to them."""
 
 
 class Engine:
@@ -29,6 +29,7 @@ class Engine:
 
     def __init__(self, folder):
         self.folder, self._name = folder, f"mp-{os.getpid()}"
+        self._net = f"10.{64 + os.getpid() % 128}"  # other runs on this machine have others
         self.host = f"unix://{folder}/s"
         self._log = (folder / "log").open("ab")
         self._process = None
@@ -39,12 +40,12 @@ class Engine:
         for line in (
             f"netns add {self._name}",
             f"link add {way} type veth peer name eth0 netns {self._name}",
-            f"addr add {HERE}/30 dev {way}",
+            f"addr add {self._net}.254.1/30 dev {way}",
             f"link set {way} up",
-            f"-n {self._name} addr add {THERE}/30 dev eth0",
+            f"-n {self._name} addr add {self._net}.254.2/30 dev eth0",
             f"-n {self._name} link set eth0 up",
             f"-n {self._name} link set lo up",
-            f"route add {POOL} via {THERE}",
+            f"route add {self._net}.0.0/17 via {self._net}.254.2",
         ):
             subprocess.run(["ip", *line.split()], check=True)
 
@@ -52,7 +53,13 @@ class Engine:
         here = self.folder
         options = ["--data-root", here / "data", "--exec-root", here / "exec", "--pidfile", here / "pid"]
         options += ["-H", self.host]
-        options += ["--iptables=false", "--default-address-pool", f"base={POOL},size=24", "--bip", "10.213.255.1/24"]
+        options += [
+            "--iptables=false",
+            "--default-address-pool",
+            f"base={self._net}.0.0/17,size=24",
+            "--bip",
+            f"{self._net}.253.1/24",
+        ]
         # Not `ip netns exec`, which hides the control groups.
         self._command = ["nsenter", f"--net=/run/netns/{self._name}", "dockerd", *options]
         wait_until(self.answers, "the engine answers", 120)
@@ -99,7 +106,7 @@ def engine(docker_engine):
     try:
         made.open()
         made.start()
-        made.take([BASE, *docker_engine.images.get(built.image).tags])
+        made.take([BASE, built.image])
         yield made
     finally:
         made.close()
@@ -149,3 +156,42 @@ def test_while_the_engine_is_away_what_needs_it_says_so(site, engine):
         site.client.online_deployments.get_logs("blue", "tides", 10)
     engine.start()
     wait_until(site.replicas, "the replica is back", 60)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")  # docker-py's, where nobody listens
+def test_what_is_removed_while_the_engine_is_away_is_given_up_and_found_again(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    monkeypatch.setattr("modelport.backends.container._GIVE_UP", 2.0)
+    builder = ImageBuilder(environments_folder() / "images")
+    built = builder.build(Wanted(image=BASE), print)
+    builder.close()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "score.py").write_text("def init(): pass\ndef run(raw): return 1\n")
+    blue = Revision(
+        id="tides-blue-1",
+        endpoint="tides",
+        deployment="blue",
+        instances=1,
+        image=built.image,
+        python=built.python,
+        app_root=str(tmp_path / "code"),
+        entry_script="score.py",
+        readiness=Probe(initial_delay=0, period=0.1, failure_threshold=600),
+    )
+    backend = open_backend("docker", folder=tmp_path / "run")
+    try:
+        backend.apply(blue)
+        wait_until(lambda: [each.state for each in backend.replicas(blue.id)] == ["ready"], "it is ready")
+        engine.kill()
+        backend.remove(blue.id)
+    finally:
+        backend.close()
+        gc.collect()
+    engine.start()
+    again = open_backend("docker", folder=tmp_path / "run")
+    try:
+        assert again.revisions() == {blue.id}, "by its labels"
+        again.remove(blue.id)
+        assert again.revisions() == set()
+    finally:
+        again.close()

@@ -20,6 +20,7 @@ from modelport.errors import (
     UserScriptInitFailed,
     ValidationException,
 )
+from modelport.operations.assets import ModelOperations
 from modelport.testing import workspace
 
 BASE = "modelport-test/base:bookworm"
@@ -139,6 +140,19 @@ def test_what_the_clients_own_workspace_has_registered_is_brought_along(client, 
         client.online_deployments.begin_create_or_update(wanted, local=True)
         answer = client.online_endpoints.invoke("tides", input_data=1, local=True).json()
         assert answer["weights"] == {"top.txt": "9"}
+
+
+def test_what_another_workspace_brought_along_is_not_mistaken_for_ones_own(client, deployment, tmp_path):
+    (tmp_path / "tides.txt").write_text("mine")
+    client.models.create_or_update(Model(name="moon", version="1", path=str(tmp_path / "tides.txt")))
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "tides.txt").write_text("somebody else's")
+    docker = ModelOperations(client._service.docker())
+    docker.create_or_update(Model(name="moon", version="1", path=str(tmp_path / "others" / "tides.txt")))
+    for _ in range(2):
+        client.online_deployments.begin_create_or_update(deployment(model="azureml:moon:1"), local=True)
+        answer = client.online_endpoints.invoke("tides", input_data=1, local=True).json()
+        assert answer["weights"] == {"tides.txt": "mine"}
 
 
 def test_what_neither_has_is_told(client, deployment):

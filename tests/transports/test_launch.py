@@ -16,6 +16,7 @@ import requests
 import modelport
 from modelport.cli.server import left_running
 from modelport.client import MLClient
+from modelport.controlplane.home import open_home
 from modelport.entities import ManagedOnlineEndpoint, Model
 from modelport.errors import (
     ClientAuthenticationError,
@@ -204,6 +205,17 @@ def test_a_workspace_keeps_its_backend(home):
             launch.find_or_start(home, "docker")
         launch.stop(launch.find_or_start(home), replicas=True)
     assert launch.backend_of(home) == "process"
+
+
+def test_a_workspace_of_before_there_was_docker_is_one_of_processes(home):
+    made = open_home(home)
+    made.state.touch()
+    with pytest.raises(LocalServerError, match="has the backend 'process', not 'docker'"):
+        made.must_have("docker")
+    made.must_have("process")
+    made.keep_backend("process")
+    (home / "backend").write_text("")  # half written
+    made.must_have("process")
 
 
 def test_dockers_workspace_is_in_the_folder_of_the_other(monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ runs and adopts it, so nothing is started twice and nothing is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from attrs import field, fields, frozen
@@ -108,6 +109,9 @@ def revision_from(document: Mapping[str, Any]) -> Revision:
     values = {name: value for name, value in document.items() if name in _FIELDS}
     for name in ("liveness", "readiness"):
         values[name] = Probe(**values[name])
+    if not values.get("environment") and values.get("python"):
+        # Of a version that did not write it down: environments were folders then, `<cache>/<key>/bin/python`.
+        values["environment"] = Path(values["python"]).parent.parent.name
     if values.get("routes"):
         values["routes"] = Routes(**{name: Route(**each) for name, each in values["routes"].items()})
     return Revision(**values)

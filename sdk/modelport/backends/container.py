@@ -12,9 +12,7 @@ finds it. The record beside it adds what changes, such as whether it was ever re
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -24,30 +22,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import asdict, evolve
+from attrs import evolve, frozen
 
 from modelport import engine, errors
-from modelport.backends.base import Container, Debugger, Failure, Revision, Route, Routes, revision_from
+from modelport.backends.base import Debugger, Failure, Revision, Route, Routes
+from modelport.backends.contents import DEBUG_PORT, OURS, code_folder, labels, options, ports
 from modelport.backends.probes import Target
 from modelport.backends.records import FILE, Record, ending, told_in
-
-PORT = 5001
-"""Where the scoring server listens in its container. Source: Azure's inference images."""
-
-DEBUG_PORT = 5678
-"""Where its debugger does. Source: debugpy's documentation."""
-
-APP_ROOT = "/var/azureml-app"
-"""Where Azure's images find code and models."""
-
-NOTES = "/run/modelport"
-"""Where a replica can write to its folder on this machine."""
-
-REPLICA, REVISION = "modelport.replica", "modelport.revision"
-"""Labels: `<revision id>-<index>`, and the revision whole, as JSON."""
-
-STRANGER = 1001
-"""Whom containers run as when this server is root. Source: the user of Azure's inference images."""
 
 FAILURE_LINES = 40
 _AGAIN = 1.0
@@ -56,10 +37,6 @@ _GIVE_UP = 30.0
 """Seconds without an engine after which a container that should go is left to the next server."""
 _SIGNAL = 128
 """What exit codes are above when a signal was the end."""
-_OURS = Routes(
-    liveness=Route(port=PORT, path="/"), readiness=Route(port=PORT, path="/"), scoring=Route(port=PORT, path="/")
-)
-
 logger = logging.getLogger(__name__)
 
 
@@ -73,22 +50,27 @@ class Network(Protocol):
         """For each port, where it is reached: `host:port`; from what the engine says of a container."""
 
 
+@frozen
+class Yard:
+    """What all containers of a workspace share."""
+
+    client: Any
+    """docker-py's."""
+    network: Network
+    pool: ThreadPoolExecutor
+    labels: Mapping[str, str]
+    """The workspace's."""
+    cores: float
+    """What the engine's machine has."""
+
+
 class ContainerReplica:
     """A container and all that belongs to it; `supervisor.Running` says what the methods promise."""
 
-    def __init__(
-        self,
-        folder: Path,
-        record: Record,
-        client: Any,
-        network: Network,
-        pool: ThreadPoolExecutor,
-        labels: Mapping[str, str],
-    ) -> None:
-        """`labels` are the workspace's."""
+    def __init__(self, folder: Path, record: Record, yard: Yard) -> None:
         self.record = record
-        self._folder, self._client, self._network = folder, client, network
-        self._pool, self._labels = pool, labels
+        self._folder, self._yard = folder, yard
+        self._api = yard.client.api
         self._lock = threading.Lock()
         self._doing: Callable[[], None] | None = None
         self._next: Callable[[], None] | None = None
@@ -99,6 +81,7 @@ class ContainerReplica:
         self._lines = self._complaint = ""
         self._asked: dict[str, float] = {}
         self._away_since: float | None = None
+        self._starts = 0
 
     @property
     def id(self) -> str:
@@ -108,7 +91,7 @@ class ContainerReplica:
     @property
     def routes(self) -> Routes:
         """Where it is asked."""
-        return self.record.revision.routes or _OURS
+        return self.record.revision.routes or OURS
 
     @property
     def address(self) -> str:
@@ -121,7 +104,7 @@ class ContainerReplica:
         address = self._addresses.get(DEBUG_PORT)
         if address is None or not self.record.ready:
             return None
-        return Debugger(address=address, app_root=_code(self.record.revision))
+        return Debugger(address=address, app_root=code_folder(self.record.revision))
 
     @property
     def age(self) -> float:
@@ -153,6 +136,7 @@ class ContainerReplica:
         self._failure_file.unlink(missing_ok=True)
         self.record.ready = False
         self._save()
+        self._starts += 1
         self._launched, self._ended, self._failure, self._addresses = False, False, None, {}
         self._complaint = ""
         self._do(self._start)
@@ -175,87 +159,51 @@ class ContainerReplica:
     def _start(self) -> None:
         try:
             with engine.told(f"Replica '{self.id}'"):
-                seen = self._started()
+                self._begin()
         except errors.ModelportError as error:
             self._fell(Failure(code=error.code, message=f"A replica could not be started: {error.message}"))
-            return
-        self.note(container=seen["Id"])
-        if not seen["State"]["Running"]:
-            self._over(seen)
-            return
-        self._see(seen)
+        except Exception as error:  # noqa: BLE001 (whatever it is, somebody waits to hear of it)
+            self._fell(Failure(code="DeploymentFailed", message=f"A replica could not be started: {error}."))
+        else:
+            self.note(container=self.record.container)
+            self._conclude()
 
-    def _started(self) -> Any:
-        """What the engine says of the container, once it was started."""
-        api = self._client.api
+    def _begin(self) -> None:
+        """Have the container started, which is made when it is not there."""
         if self.record.container is not None:
             try:
-                api.start(self.record.container)
-                return api.inspect_container(self.record.container)
+                self._api.start(self.record.container)
             except Exception as error:
                 if not engine.is_gone(error):
                     raise
+            else:
+                return
         self._remove(self.name)  # of a server that was killed before it could write the id down
-        made = self._client.containers.create(**self._options()).id
-        self.record.container = made
-        api.start(made)
-        return api.inspect_container(made)
+        revision = self.record.revision
+        image = self._api.inspect_image(revision.image)["Config"] or {}
+        for each in (revision.app_root, revision.model_dir):
+            if each:
+                engine.readable(Path(each))
+        made = self._yard.client.containers.create(
+            name=self.name,
+            detach=True,
+            use_config_proxy=True,
+            labels={**self._yard.labels, **labels(revision, self.id)},
+            **self._yard.network.options(revision, self._ports),
+            **options(revision, image, str(self._notes), self._yard.cores),
+        )
+        self.record.container = made.id
+        self._api.start(made.id)
 
     @property
     def name(self) -> str:
         """The container's name."""
-        return f"modelport-{self._labels[engine.WORKSPACE]}-{self.id}"
-
-    def _options(self) -> dict[str, Any]:
-        """What the engine is told to make."""
-        revision = self.record.revision
-        image = self._client.api.inspect_image(revision.image)["Config"] or {}
-        options = {
-            "image": revision.image,
-            "name": self.name,
-            "detach": True,
-            "environment": variables(revision),
-            "labels": {**self._labels, **labels(revision, self.id)},
-            "volumes": self._mounts(),
-            "security_opt": ["no-new-privileges:true"],
-            "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
-            "use_config_proxy": True,
-            **self._network.options(revision, self._ports),
-            **_limits(revision),
-        }
-        if revision.python:
-            return options | {
-                "entrypoint": _command(revision),
-                "command": [],
-                "working_dir": _code(revision),
-                "user": user(),
-                "read_only": True,
-                "tmpfs": {_scratch(revision): "rw,exec,nosuid,nodev,mode=1777"},
-                "cap_drop": ["ALL"],
-            }
-        if image.get("User") not in (None, "", "0", "root", "0:0", "root:root"):
-            return options | {"cap_drop": ["ALL"]}
-        # Root, as the image wants it: with what a server needs to let go of it, and to listen on low ports.
-        return options | {
-            "cap_drop": ["ALL"],
-            "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],
-        }
+        return f"modelport-{self._yard.labels[engine.WORKSPACE]}-{self.id}"
 
     @property
     def _ports(self) -> set[int]:
         """Where it is reached."""
-        ports = {route.port for route in all_routes(self.routes)}
-        return {*ports, DEBUG_PORT} if has_debugger(self.record.revision) else ports
-
-    def _mounts(self) -> dict[str, dict[str, str]]:
-        """Code and model, which are only read, and the folder for notes."""
-        revision = self.record.revision
-        mounts = {str(self._notes): {"bind": NOTES, "mode": "rw"}}
-        for source, target in ((revision.app_root, _code(revision)), (revision.model_dir, revision.model_mount)):
-            if source:
-                engine.readable(Path(source))
-                mounts[source] = {"bind": target, "mode": "ro"}
-        return mounts
+        return ports(self.record.revision)
 
     # end
 
@@ -271,19 +219,29 @@ class ContainerReplica:
             wake()
 
         if not self._ended:
-            self._pool.submit(ask)
+            self._yard.pool.submit(ask)
 
     def _look(self) -> None:
-        container = self.record.container
-        if container is None or not self._launched:
-            return  # `_start` will see
-        try:
-            seen = self._client.api.inspect_container(container)
-        except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
-            if engine.is_gone(error):
-                self._fell(Failure(code="DeploymentFailed", message="A replica's container was removed by somebody."))
+        if self._launched:  # otherwise `_start` is at it, and looks in the end
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """See what the engine says of the container now, and what follows; nothing does while the engine is away."""
+        container, start = self.record.container, self._starts
+        if container is None:
+            self._fell(Failure(code="DeploymentFailed", message="A replica was stopped before it was made."))
             return
-        if seen["State"]["Running"] or seen["State"].get("Restarting"):
+        seen: Any = None
+        try:
+            seen = self._api.inspect_container(container)
+        except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
+            if not engine.is_gone(error):
+                return
+        if start != self._starts:
+            return  # that was of the one before
+        if seen is None:
+            self._fell(Failure(code="DeploymentFailed", message="A replica's container was removed by somebody."))
+        elif seen["State"]["Running"] or seen["State"].get("Restarting"):
             self._see(seen)
         else:
             self._over(seen)
@@ -325,30 +283,40 @@ class ContainerReplica:
         try:
             self._remove(self.record.container or self.name)
         except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
-            now = time.monotonic()
-            self._away_since = self._away_since or now
-            if now < self._away_since + _GIVE_UP:
+            if not self._is_given_up():
                 return
             logger.warning("The container of replica '%s' is left behind: %s", self.id, engine.words(error))
         shutil.rmtree(self._folder, ignore_errors=True)
         self._gone = True
 
+    def _is_given_up(self) -> bool:
+        """Whether the engine has been away for so long that nobody waits for it; the next server will see to it."""
+        self._away_since = self._away_since or time.monotonic()
+        return time.monotonic() > self._away_since + _GIVE_UP
+
     def _remove(self, container: str) -> None:
         try:
-            self._client.api.remove_container(container, force=True, v=True)
+            self._api.remove_container(container, force=True, v=True)
         except Exception as error:
             if not engine.is_gone(error) and "already in progress" not in engine.words(error):
                 raise
 
     def _signal(self, name: str) -> None:
         container = self.record.container
-        if container is None or self._ended:
+        if self._ended:
             return
         try:
-            self._client.api.kill(container, name)
+            if container is not None:
+                self._api.kill(container, name)
+                self._away_since = None
+                return
         except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
             logger.info("Replica '%s' could not be sent %s: %s", self.id, name, engine.words(error))
-            self._look()
+            if engine.is_away(error):
+                if self._is_given_up():
+                    self._fell(Failure(code="DeploymentFailed", message="Docker's engine was away for too long."))
+                return
+        self._conclude()
 
     # log
 
@@ -368,7 +336,7 @@ class ContainerReplica:
             return ""
         with engine.told(f"The log of replica '{self.id}'"):
             try:
-                said: bytes = self._client.api.logs(container, tail=tail)
+                said: bytes = self._api.logs(container, tail=tail)
             except Exception as error:
                 if engine.is_gone(error):
                     return ""
@@ -387,12 +355,11 @@ class ContainerReplica:
     # what the engine says
 
     def _see(self, seen: Mapping[str, Any]) -> None:
-        self._addresses = self._network.addresses(seen, self._ports)
+        self._addresses = self._yard.network.addresses(seen, self._ports)
         self._began = _moment(seen["State"]["StartedAt"])
-        health = seen["State"].get("Health") or {}
-        if health.get("Status") == "unhealthy":
-            said = " ".join(str(health["Log"][-1].get("Output", "")).split()) if health.get("Log") else ""
-            self._complaint = "the HEALTHCHECK of its image says that it is unhealthy" + (f": {said}" if said else "")
+        self._away_since = None
+        # While it starts, its readiness decides: what checks itself may well be told off by then.
+        self._complaint = _complaint(seen["State"].get("Health") or {}) if self.record.ready else ""
         self._launched = True
 
     def _over(self, seen: Mapping[str, Any]) -> None:
@@ -429,7 +396,7 @@ class ContainerReplica:
                 self._next = work
                 return
             self._doing = work
-        self._pool.submit(self._work)
+        self._yard.pool.submit(self._work)
 
     def _work(self) -> None:
         while True:
@@ -465,118 +432,13 @@ class ContainerReplica:
         return self._notes / "failure.json"
 
 
-def labels(revision: Revision, replica: str) -> dict[str, str]:
-    """What a replica's container is found again by."""
-    plain = evolve(revision, environment_variables=dict(revision.environment_variables))
-    return {
-        engine.KIND: "replica",
-        REPLICA: replica,
-        REVISION: json.dumps(asdict(plain)),
-        # What people look for in `docker ps`, by the names of Azure's local endpoints.
-        "endpoint": revision.endpoint,
-        "deployment": revision.deployment,
-    }
-
-
-def labelled(said: Mapping[str, str]) -> Record:
-    """
-    The record that a container's labels make.
-
-    Raises:
-        KeyError, ValueError, TypeError: They are not a replica's.
-    """
-    revision = revision_from(json.loads(said[REVISION]))
-    return Record(revision=revision, index=int(said[REPLICA].rpartition("-")[2]))
-
-
-def user() -> str:
-    """
-    Whom containers run as: who runs this server, so that what it may read they may.
-
-    Never root: then it is a user of their own, and files are made readable for it.
-    """
-    uid, gid = os.getuid(), os.getgid()
-    return f"{uid}:{gid}" if uid else f"{STRANGER}:{STRANGER}"
-
-
-def all_routes(routes: Routes) -> tuple[Route, ...]:
-    """All of them."""
-    return (routes.liveness, routes.readiness, routes.scoring)
-
-
-def variables(revision: Revision) -> dict[str, str]:
-    """Azure's variables, then the deployment's, then ours."""
-    found = {"AML_APP_ROOT": _code(revision), "AZUREML_ENTRY_SCRIPT": revision.entry_script}
-    found = {name: value for name, value in found.items() if value}
-    if revision.model_dir is not None:
-        found["AZUREML_MODEL_DIR"] = revision.model_mount
-    if revision.python:
-        # Its user has no home and no entry in the image's list of users.
-        scratch = _scratch(revision)
-        found |= {"HOME": scratch, "TMPDIR": scratch, "USER": "modelport", "PYTHONNOUSERSITE": "1"}
-        found["AZUREML_INFERENCE_PYTHON_PATH"] = revision.python
-    found |= revision.environment_variables
-    if revision.python:
-        found |= {
-            "MODELPORT_FAILURE_FILE": f"{NOTES}/failure.json",
-            "MODELPORT_DEPLOYMENT": revision.deployment,
-            "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
-            "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
-        }
-    if has_debugger(revision):
-        found["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
-    return found
-
-
-def described(revision: Revision) -> Container | None:
-    """What a container is made of that is no replica; None when the image brings a server of its own."""
-    if not revision.python:
-        return None
-    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
-    return Container(
-        image=revision.image,
-        command=tuple(_command(revision)),
-        code=_code(revision),
-        environment={name: value for name, value in variables(revision).items() if name not in ours},
-        mounts={revision.model_dir: revision.model_mount} if revision.model_dir else {},
-        labels={"endpoint": revision.endpoint, "deployment": revision.deployment},
-    )
-
-
-def has_debugger(revision: Revision) -> bool:
-    """Whether our own server runs, and is told to let a debugger be attached."""
-    return bool(revision.debug and revision.python and not revision.azure_server)
-
-
-def _code(revision: Revision) -> str:
-    """Where the container has the code folder."""
-    return f"{APP_ROOT}/{Path(revision.app_root).name}" if revision.app_root else ""
-
-
-def _scratch(revision: Revision) -> str:
-    """Where a replica can write, in memory: elsewhere than its interpreter, whose path may be one of this machine's."""
-    return "/var/tmp" if revision.python.startswith("/tmp/") else "/tmp"  # noqa: S108 (the container's own)
-
-
-def _command(revision: Revision) -> list[str]:
-    if revision.azure_server:
-        # Its own flag: of the variable alone it takes no notice in all versions.
-        script = f"{_code(revision)}/{revision.entry_script}"
-        server = "azureml_inference_server_http.amlserver"
-        return [revision.python, "-m", server, "--entry_script", script, "--port", str(PORT)]
-    return [revision.python, "-m", "modelport_scoring", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
-
-
-def _limits(revision: Revision) -> dict[str, Any]:
-    """Cores, memory and GPUs."""
-    limits: dict[str, Any] = {}
-    if revision.cpus is not None:
-        limits["nano_cpus"] = int(min(revision.cpus, os.cpu_count() or 1) * 10**9)
-    if revision.memory_bytes is not None:
-        limits["mem_limit"] = revision.memory_bytes
-    if revision.gpus:
-        limits["device_requests"] = [{"Count": -1, "Capabilities": [["gpu"]]}]
-    return limits
+def _complaint(health: Mapping[str, Any]) -> str:
+    """What a HEALTHCHECK that failed says last; empty when it did not fail."""
+    if health.get("Status") != "unhealthy":
+        return ""
+    lines = str(health["Log"][-1].get("Output", "")).split("\n") if health.get("Log") else []
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return "the HEALTHCHECK of its image says that it is unhealthy" + (f": {said}" if said else "")
 
 
 def _gibibytes(size_bytes: int | None) -> str:

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from attrs import evolve
 
 from modelport import engine, errors
 from modelport.backends.base import Container, Revision
-from modelport.backends.container import REPLICA, ContainerReplica, described, labelled
+from modelport.backends.container import ContainerReplica, Yard
+from modelport.backends.contents import REPLICA, described, labelled
 from modelport.backends.records import FILE, Record
 from modelport.backends.watched import Leftover, WatchedBackend, folder_name
 
@@ -68,18 +70,21 @@ class DockerBackend(WatchedBackend):
             raise
         self._client = client
         self._workspace = workspace_mark(self._folder)
-        self._labels = {engine.WORKSPACE: self._workspace, engine.HOME: str(self._folder)}
-        self._network = Networks(client, self._labels, reach or _reach(client))
+        self._address = engine.address()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="modelport-docker")
         self._closing = threading.Event()
         self._events: Any = None
+        self._listener = threading.Thread(target=self._listen, name="modelport-docker-events", daemon=True)
         try:
             with engine.told("The containers of this workspace"):
+                about = client.info()
+                labels = {engine.WORKSPACE: self._workspace, engine.HOME: str(self._folder)}
+                self._network = Networks(client, labels, reach or _reach(about))
+                self._yard = Yard(client, self._network, self._pool, labels, float(about.get("NCPU") or 1))
                 self._take(self._read())
         except BaseException:
             self.close()
             raise
-        self._listener = threading.Thread(target=self._listen, name="modelport-docker-events", daemon=True)
         self._listener.start()
 
     def container(self, revision: Revision) -> Container | None:
@@ -115,15 +120,23 @@ class DockerBackend(WatchedBackend):
     def close(self) -> None:
         """Stop watching; replicas run on, and the folder is free for another server."""
         self._closing.set()
-        super().close()
-        if self._events is not None:
-            self._events.close()
+        self._supervisor.close()
+        self._hush()
+        if self._listener.is_alive():
+            self._listener.join()
         self._pool.shutdown(wait=True)
         self._client.close()
+        super().close()  # last: what its threads were at might have been adopted by whoever opens the folder next
+
+    def _hush(self) -> None:
+        """End the stream of events."""
+        with suppress(OSError, AttributeError):  # docker-py does not find the socket of one that has ended
+            if self._events is not None:
+                self._events.close()
 
     def _replica(self, record: Record) -> ContainerReplica:
         folder = self._folder / folder_name(record.revision.id, record.index)
-        return ContainerReplica(folder, record, self._client, self._network, self._pool, self._labels)
+        return ContainerReplica(folder, record, self._yard)
 
     def _clear(self, revision_id: str) -> None:
         del revision_id  # nothing of it is elsewhere than its replicas
@@ -200,12 +213,15 @@ class DockerBackend(WatchedBackend):
         }
         heard = False
         try:
-            engine.must_listen(engine.address())
+            engine.must_listen(self._address)
             self._events = self._client.api.events(decode=True, filters=wanted)
+            if self._closing.is_set():  # which may not have seen them
+                self._hush()
+                return False
             self._look()
             heard = True
             for event in self._events:
-                self._look(event.get("id"))
+                self._look(event["Actor"]["ID"])
         except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
             if not self._closing.is_set():
                 logger.info("Docker's events ended: %s", engine.words(error))
@@ -323,15 +339,26 @@ def prune() -> list[str]:
     try:
         with engine.told("What is left of other workspaces"):
             for each in client.containers.list(all=True, filters={"label": engine.HOME}, ignore_removed=True):
-                if not Path(each.labels[engine.HOME]).exists():
+                if _is_gone(each.labels[engine.HOME]):
                     each.remove(force=True, v=True)
                     removed.append(str(each.name))
             for network in client.networks.list(filters={"label": engine.HOME}):
-                if not Path(network.attrs["Labels"][engine.HOME]).exists():
+                if _is_gone(network.attrs["Labels"][engine.HOME]):
                     network.remove()
     finally:
         client.close()
     return removed
+
+
+def _is_gone(folder: str) -> bool:
+    """Whether a folder is not there; of another user's, which cannot be looked at, nobody here knows."""
+    try:
+        Path(folder).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def workspace_mark(folder: Path) -> str:
@@ -351,5 +378,8 @@ def own_container(client: Any) -> str | None:
         raise
 
 
-def _reach(client: Any) -> Reach:
-    return "address" if sys.platform == "linux" and "desktop" not in str(client.info().get("Name", "")) else "port"
+def _reach(about: Mapping[str, Any]) -> Reach:
+    """How this machine's containers are reached, by what the engine says about itself."""
+    rootless = any("rootless" in each for each in about.get("SecurityOptions") or ())
+    elsewhere = sys.platform != "linux" or rootless or "desktop" in str(about.get("Name", ""))
+    return "port" if elsewhere else "address"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from attrs import Factory, asdict, define, evolve
 from modelport.backends.base import Failure, Revision, revision_from
 
 FILE = "replica.json"
+_LONGEST = 1_000_000
 
 
 @define(kw_only=True)
@@ -57,12 +59,23 @@ class Record:
 
 
 def told_in(path: Path, lines: str) -> Failure | None:
-    """What the scoring server wrote down of why it cannot serve, with `lines` as its log when it gave none; or None."""
+    """
+    What the scoring server wrote down of why it cannot serve, with `lines` as its log when it gave none; or None.
+
+    A container may have put anything there: only a file is read, and not without an end.
+    """
     try:
-        said = json.loads(path.read_text())
+        with open(path, "rb", opener=_plainly) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            said = json.loads(file.read(_LONGEST))
         return Failure(code=said["code"], message=said["message"], log=said.get("log") or lines)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _plainly(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def ending(exit_code: int | None) -> str:

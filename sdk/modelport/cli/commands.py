@@ -56,7 +56,7 @@ def up(home: Path | None, backend: str | None) -> None:
 @_home
 def down(home: Path | None) -> None:
     """End the background servers with all replicas. Endpoints are remembered for the next `up`."""
-    ended = [folder for folder in _folders(home) if background.end(folder)]
+    ended = [folder for folder in launch.homes(_folder(home)) if background.end(folder)]
     click.echo("Modelport is down." if ended else "Modelport is not up.")
 
 
@@ -65,9 +65,12 @@ def down(home: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(home: Path | None, as_json: bool) -> None:
     """Show whether the servers are up, and the endpoints with their traffic."""
-    for folder in _folders(home):
-        said = _status(folder)
-        click.echo(json.dumps(said) if as_json else "\n".join(_told(said)))
+    said = [_status(folder) for folder in launch.homes(_folder(home))]
+    if as_json:
+        # That of Docker stands in the other one, as its folder does.
+        click.echo(json.dumps({**said[0], **({"docker": said[1]} if said[1:] else {})}))
+        return
+    click.echo("\n".join(line for each in said for line in _told(each)))
 
 
 @modelport.command()
@@ -75,7 +78,7 @@ def status(home: Path | None, as_json: bool) -> None:
 def prune(home: Path | None) -> None:
     """Remove environments and images that no deployment is served from, and what other workspaces left in Docker."""
     removed = []
-    for folder in _folders(home):
+    for folder in launch.homes(_folder(home)):
         backend = launch.backend_of(folder)
         if not (folder / "state.db").exists():
             continue
@@ -163,16 +166,15 @@ def _folder(home: Path | None) -> Path:
     return (home or launch.home_folder()).expanduser().resolve()
 
 
-def _folders(home: Path | None) -> list[Path]:
-    """The workspace that was named, else all of this user's."""
-    return [_folder(home)] if home else [each.resolve() for each in launch.homes()] or [_folder(None)]
-
-
 def _status(folder: Path) -> dict[str, Any]:
     """`{"up", "home", …}`, with endpoints when it is up and what runs without it when it is not."""
     found = launch.find(folder)
     if found is None:
-        return {"up": False, "home": str(folder), "left_running": background.left_running(folder)}
+        said = {"up": False, "home": str(folder), "left_running": []}
+        try:
+            return {**said, "left_running": background.left_running(folder)}
+        except ModelportError as error:  # what runs in Docker is not known
+            return {**said, "error": str(error)}
     client = MLClient.connect(found.url, credential=found.token)
     said = {"up": True, "home": str(folder), "backend": found.backend, "url": found.url, "pid": found.pid}
     return {
@@ -186,6 +188,7 @@ def _told(said: dict[str, Any]) -> list[str]:
     """A status, for people."""
     if not said["up"]:
         text, left = "Modelport is not up.", said["left_running"]
+        text += f" {said['error']}" if "error" in said else ""
         if left:
             text += (
                 f" Its server died, and {len(left)} processes serve on with nobody to restart them: "

@@ -50,21 +50,30 @@ class Home:
         """Logs of the server and of replicas."""
         return self.folder / "logs"
 
-    def keep_backend(self, backend: str) -> None:
+    def must_have(self, backend: str) -> None:
         """
-        Remember what runs this workspace's replicas: it is the same for good.
+        See that the workspace has had no other backend: it is the same for good.
 
         Raises:
-            errors.LocalServerError: It is another one.
+            errors.LocalServerError: It has.
         """
         path = self.folder / "backend"
-        kept = path.read_text().strip() if path.exists() else backend
+        # Before there was a second one, nobody wrote down which.
+        unsaid = "process" if self.state.exists() else backend
+        kept = (path.read_text().strip() if path.exists() else "") or unsaid
         if kept != backend:
             raise LocalServerError(
                 f"The workspace in '{self.folder}' has the backend '{kept}', not '{backend}'. Use that, or name "
                 "another folder: MODELPORT_HOME, or home=…"
             )
-        path.write_text(backend)
+
+    def keep_backend(self, backend: str) -> None:
+        """Write down which backend the workspace has."""
+        path = self.folder / "backend"
+        if not path.exists():
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_text(backend)
+            part.replace(path)
 
 
 def open_home(folder: Path, environments: Path | None = None) -> Home:

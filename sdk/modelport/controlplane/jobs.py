@@ -43,6 +43,9 @@ _COMING_UP = 15.0
 _MOST_ENDS = 3
 """How often a replica may end before it was ever ready, when nothing says that its script is at fault."""
 
+_AWAY = errors.DockerEngineNotAvailableError.code
+"""What says nothing of a replica: the engine may be back in a moment."""
+
 _HOPELESS = (
     errors.UserScriptError,
     errors.ResourceNotReady,
@@ -432,7 +435,7 @@ def revision_id(operation: Operation) -> str:
 def _final(replicas: list[Replica]) -> Failure | None:
     """The failure that ends a deployment's operation; None while there is hope."""
     for each in replicas:
-        if each.failure is None or each.state == "ready":
+        if each.failure is None or each.state == "ready" or each.failure.code == _AWAY:
             continue
         kind = _class_of(each.failure)
         if issubclass(kind, _HOPELESS) or each.restarts >= _MOST_ENDS:

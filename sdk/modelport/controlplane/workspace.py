@@ -50,8 +50,9 @@ class LocalWorkspace:
         """
         self.backend = backend
         self.home = open_home(folder, environments)
-        self.home.keep_backend(backend)
+        self.home.must_have(backend)
         runs = open_backend(backend, folder=self.home.runtime / REPLICAS, logs=self.home.logs / "replicas")
+        self.home.keep_backend(backend)
         self.gateway = Gateway(self.home.runtime / "g", _kept_port(self.home))
         try:
             cache = environments or self.home.environments

@@ -9,13 +9,14 @@ the client's own workspace has registered is brought along.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modelport.arm import ids
+from modelport.arm import faults, ids
 from modelport.entities import Environment, ManagedOnlineEndpoint, Model, OnlineDeployment, OnlineEndpoint, here
 from modelport.entities.base import changed
 from modelport.errors import (
@@ -118,22 +119,24 @@ def _brought_model(service: Service, docker: Service, said: Any) -> Any:
     where = _reference(service, said, "models")
     if where is None:
         return said
-    if docker.reply("GET", f"models/{where.name}/versions/{where.version}").status == _ABSENT:
+    version, is_there = _version(service, docker, where)
+    if not is_there:
         with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
             models = ModelOperations(service)
             model = models.get(where.name, where.version)
             models.download(where.name, where.version, folder)
             files = _alone(Path(folder) / where.name)
-            copy = Model(name=model.name, version=model.version, type=model.type, path=files)
+            copy = Model(name=model.name, version=version, type=model.type, path=files, properties=_source(service))
             ModelOperations(docker).create_or_update(copy)
-    return f"azureml:{where.name}:{where.version}"
+    return f"azureml:{where.name}:{version}"
 
 
 def _brought_environment(service: Service, docker: Service, said: Any) -> Any:
     where = _reference(service, said, "environments")
     if where is None:
         return said
-    if docker.reply("GET", f"environments/{where.name}/versions/{where.version}").status == _ABSENT:
+    version, is_there = _version(service, docker, where)
+    if not is_there:
         there = EnvironmentOperations(service).get(where.name, where.version)
         if there.build:
             raise ValidationException(
@@ -143,13 +146,40 @@ def _brought_environment(service: Service, docker: Service, said: Any) -> Any:
             )
         copy = Environment(
             name=there.name,
-            version=there.version,
+            version=version,
             image=there.image,
             conda_file=there.conda_file,
             inference_config=there.inference_config,
+            properties=_source(service),
         )
         EnvironmentOperations(docker).create_or_update(copy)
-    return f"azureml:{where.name}:{where.version}"
+    return f"azureml:{where.name}:{version}"
+
+
+def _version(service: Service, docker: Service, where: Any) -> tuple[str, bool]:
+    """
+    The version that an asset of the client's own workspace has in Docker's, and whether it is there.
+
+    It is the same one, unless something else has that there: Docker's workspace is one for all of a machine's clients.
+    """
+    mark = hashlib.sha256(str(service.workspace).lower().encode()).hexdigest()[:8]
+    for version in (where.version, f"{where.version}-{mark}"):
+        answer = docker.reply("GET", f"{where.kind}/{where.name}/versions/{version}")
+        if answer.status == _ABSENT:
+            return version, False
+        properties = faults.raise_for(answer, f"GET {where.kind}/{where.name}").body["properties"]
+        if (properties.get("properties") or {}).items() >= _source(service).items():
+            return version, True
+    raise ValidationException(
+        f"Docker's workspace has '{where.name}' in the versions '{where.version}' and '{where.version}-{mark}', and "
+        "neither is yours. Name one of them, or delete one.",
+        target=where.kind,
+    )
+
+
+def _source(service: Service) -> dict[str, str]:
+    """The property that says whose asset a copy is of."""
+    return {"modelport.source": str(service.workspace)}
 
 
 def _reference(service: Service, said: Any, collection: str) -> Any:

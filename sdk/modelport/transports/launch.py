@@ -52,9 +52,10 @@ def home_folder(backend: str = "process") -> Path:
     return home if backend == "process" else home / backend
 
 
-def homes() -> list[Path]:
-    """The workspaces of this user that there are, by their folders."""
-    return [each for each in (home_folder(), home_folder("docker")) if (each / "state.db").exists()]
+def homes(home: Path) -> list[Path]:
+    """The workspace in a folder, and that of Docker in there, when there is one."""
+    beside = home / "docker"
+    return [home, *([beside] if (beside / "state.db").exists() else [])]
 
 
 def backend_of(home: Path) -> str:
@@ -92,16 +93,11 @@ def find_or_start(home: Path, backend: str | None = None) -> Server:
         errors.DockerEngineNotAvailableError: It would need Docker's engine, which does not answer.
     """
     backend = backend or backend_of(home)
-    server = find(home)
-    if server and server.backend != backend:
-        raise LocalServerError(
-            f"The workspace in '{home}' has the backend '{server.backend}', not '{backend}'. Use that, or name another "
-            "folder: MODELPORT_HOME, or home=…"
-        )
+    server = _found(home, backend)
     if server and server.version == __version__:
         return server
     with _alone(home):
-        server = find(home)
+        server = _found(home, backend)
         if server and _number(server.version) > _number(__version__):
             raise LocalServerError(
                 f"The server in '{home}' is of version {server.version}, newer than this client's {__version__}. "
@@ -112,6 +108,22 @@ def find_or_start(home: Path, backend: str | None = None) -> Server:
         if server:
             stop(server, replicas=False)
         return _start(home, backend)
+
+
+def _found(home: Path, backend: str) -> Server | None:
+    """
+    The server of a workspace, when one answers.
+
+    Raises:
+        errors.LocalServerError: It has another backend.
+    """
+    server = find(home)
+    if server and server.backend != backend:
+        raise LocalServerError(
+            f"The workspace in '{home}' has the backend '{server.backend}', not '{backend}'. Use that, or name another "
+            "folder: MODELPORT_HOME, or home=…"
+        )
+    return server
 
 
 def stop(server: Server, *, replicas: bool, seconds: float = 120.0) -> None:
