@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import socket
 import sys
 import threading
@@ -29,7 +28,7 @@ from modelport import engine, errors
 from modelport.backends.base import Container, Revision
 from modelport.backends.container import ContainerReplica, Yard
 from modelport.backends.contents import REPLICA, described, labelled
-from modelport.backends.records import FILE, Record
+from modelport.backends.records import Record
 from modelport.backends.watched import Leftover, WatchedBackend, folder_name
 
 THREADS = 16
@@ -163,15 +162,7 @@ class DockerBackend(WatchedBackend):
 
     def _read(self) -> list[Leftover]:
         """What earlier servers left: by their containers, and by records of those that have none."""
-        records: dict[str, Record] = {}
-        for folder in [each for each in self._folder.iterdir() if each.is_dir()]:
-            try:
-                record = Record.load(folder / FILE)
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                logger.warning("The record of a replica in '%s' cannot be read: %s", folder, error)
-                shutil.rmtree(folder, ignore_errors=True)
-                continue
-            records[f"{record.revision.id}-{record.index}"] = record
+        records = {f"{record.revision.id}-{record.index}": record for _, record in self._records()}
         found = []
         for each in self._containers():
             name = each["Labels"].get(REPLICA, "")

@@ -18,7 +18,7 @@ import psutil
 
 from modelport import errors
 from modelport.backends.base import Revision
-from modelport.backends.records import FILE, Record
+from modelport.backends.records import Record
 from modelport.backends.replica import (
     ReplicaProcess,
     is_being_born,
@@ -104,13 +104,7 @@ class ProcessBackend(WatchedBackend):
         """What the folder tells of earlier servers; a folder without a readable record is cleared away."""
         found: list[Leftover] = []
         running = marked(self._folder)
-        for folder in [each for each in self._folder.iterdir() if each.is_dir()]:
-            try:
-                record = Record.load(folder / FILE)
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                logger.warning("The record of a replica in '%s' cannot be read, so it is ended: %s", folder, error)
-                shutil.rmtree(folder, ignore_errors=True)
-                continue
+        for folder, record in self._records():
             process = recorded(record)
             if process is None:
                 processes = self._born(folder, running.get(folder.name, []))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 from attrs import Factory, asdict, define, evolve
 
@@ -16,6 +18,8 @@ from modelport.backends.base import Failure, Revision, revision_from
 
 FILE = "replica.json"
 _LONGEST = 1_000_000
+
+logger = logging.getLogger(__name__)
 
 
 @define(kw_only=True)
@@ -48,6 +52,17 @@ class Record:
         if document["failure"] is not None:
             document["failure"] = Failure(**document["failure"])
         return cls(**document)
+
+    def note(self, path: Path, **changes: Any) -> None:
+        """Change it; where it cannot be written, what marks the replica itself has to do."""
+        for each, value in changes.items():
+            setattr(self, each, value)
+        try:
+            self.save(path)
+        except OSError as error:
+            logger.warning(
+                "The record of replica '%s-%d' could not be written: %s", self.revision.id, self.index, error
+            )
 
     def save(self, path: Path) -> None:
         """Replace the file at once, so that nobody ever reads half of it."""

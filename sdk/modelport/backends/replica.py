@@ -126,12 +126,7 @@ class ReplicaProcess:
 
     def note(self, **changes: Any) -> None:
         """Change the record; where it cannot be written, the marker in its environment has to do."""
-        for name, value in changes.items():
-            setattr(self.record, name, value)
-        try:
-            self._save()
-        except OSError as error:
-            logger.warning("The record of replica '%s' could not be written: %s", self.id, error)
+        self.record.note(self._folder / FILE, **changes)
 
     def _save(self) -> None:
         self.record.save(self._folder / FILE)

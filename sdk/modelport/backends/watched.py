@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
+import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -21,11 +23,13 @@ from attrs import frozen
 
 from modelport import errors
 from modelport.backends.base import Replica, Revision
-from modelport.backends.records import Record
+from modelport.backends.records import FILE, Record
 from modelport.backends.supervisor import Fleet, Member, Running, Supervisor
 
 LOCK_SECONDS = 5.0
 """How long a process that was forked may take to become what it was forked for."""
+
+logger = logging.getLogger(__name__)
 
 
 @frozen
@@ -114,6 +118,15 @@ class WatchedBackend(ABC):
     def _clear(self, revision_id: str) -> None:
         """Remove what a revision leaves beside its replicas."""
 
+    def _records(self) -> Iterator[tuple[Path, Record]]:
+        """The folders of replicas, with their records; one without a readable record is cleared away."""
+        for folder in [each for each in self._folder.iterdir() if each.is_dir()]:
+            record = _record(folder)
+            if record is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                yield folder, record
+
     def _take(self, found: list[Leftover]) -> None:
         """Remember what earlier servers left, by revision, the oldest first."""
         for left in sorted(found, key=lambda each: each.replica.record.created):
@@ -154,6 +167,14 @@ class WatchedBackend(ABC):
         """The member whose replica is the one; call under the lock."""
         members = (member for fleet in self._supervisor.fleets.values() for member in fleet.members)
         return next((member for member in members if found(member.process)), None)
+
+
+def _record(folder: Path) -> Record | None:
+    try:
+        return Record.load(folder / FILE)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("The record of a replica in '%s' cannot be read, so it is ended: %s", folder, error)
+        return None
 
 
 def private_folder(folder: Path) -> None:
