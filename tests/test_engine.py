@@ -1,4 +1,4 @@
-"""What Docker's engine says, told as one sentence; its own errors, met for real where a machine can bring them about."""
+"""What Docker's engine says, told as one sentence: met for real, where a machine can bring it about."""
 
 import contextlib
 import os
