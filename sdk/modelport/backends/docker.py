@@ -207,7 +207,6 @@ class DockerBackend(WatchedBackend):
             engine.must_listen(self._address)
             self._events = self._client.api.events(decode=True, filters=wanted)
             if self._closing.is_set():  # which may not have seen them
-                self._hush()
                 return False
             self._look()
             heard = True
@@ -216,6 +215,10 @@ class DockerBackend(WatchedBackend):
         except Exception as error:  # noqa: BLE001 (docker-py lets those of its transport pass)
             if not self._closing.is_set():
                 logger.info("Docker's events ended: %s", engine.words(error))
+        finally:
+            # docker-py's stream ends the connection and leaves the answer open, which was perhaps not read to its end.
+            with suppress(AttributeError, OSError):
+                self._events._response.close()  # noqa: SLF001 (see above)
         return heard
 
     def _look(self, container: str | None = None) -> None:
