@@ -218,7 +218,7 @@ class ImageBuilder:
             record = Record(image=base.id, python=recipe.python.path, under=base.under, ours=False)
             self._records.put(key, record)
             return record, recipe.warnings
-        name = f"modelport/env:{key}"
+        name = self._records.image_name("env", key)
         with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
             record_there = self._shelf.found(key)
             if record_there:
@@ -267,7 +267,7 @@ class ImageBuilder:
                 "outside": outside and outside.key,
             }
         )
-        name = f"modelport/layer:{key}"
+        name = self._records.image_name("layer", key)
         with self._records.locked(key, lambda: tell("Waiting for another build of this environment.")):
             record = self._shelf.found(key)
             if record is None:

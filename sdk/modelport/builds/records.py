@@ -8,6 +8,7 @@ what stands in them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -58,6 +59,11 @@ class Records:
     def lock(self, key: str) -> Path:
         """Where the lock of `key` is."""
         return self.folder / f"{key}.lock"
+
+    def image_name(self, kind: str, key: str) -> str:
+        """A name for what is made under `key`. It is this folder's alone: another home would take it with the same key."""
+        place = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        return f"modelport/{kind}:{key}-{place}"
 
     def log(self, key: str) -> Path:
         """Where the last log of `key` is."""
