@@ -93,7 +93,7 @@ def test_what_is_built_is_noted_and_labelled(bench, builder, built):
     labels = bench.engine.images.get(built.image).labels
     assert labels["modelport.kind"] == "image"
     assert labels["modelport.key"] == built.key == builder.key(asks("six==1.16.0", packages=["python=3.11"]))
-    assert f"modelport/env:{built.key}" in bench.engine.images.get(built.image).tags
+    assert builder._records.image_name("env", built.key) in bench.engine.images.get(built.image).tags
     assert builder.has(built.key)
     assert not builder.has("0" * 20)
     assert "+ six==1.16.0" in builder._records.log(built.key).read_text()
@@ -124,6 +124,14 @@ def test_another_scoring_server_stands_on_the_same_environment(bench, builder, b
     assert again.key != built.key
     assert bench.engine.images.get(again.image).attrs["Parent"] == bench.engine.images.get(built.image).attrs["Parent"]
     assert bench.run(again.image, again.python, "import modelport_scoring as m; print(m.ANSWER)") == "43"
+
+
+def test_two_homes_with_one_key_keep_the_names_of_their_images(bench, builder, built, small_scoring):
+    other = bench.builder(small_scoring)
+    again, _ = bench.build(other, asks("six==1.16.0", packages=["python=3.11"]))
+    assert again.key == built.key
+    names = [bench.engine.images.get(each.image).tags for each in (built, again)]
+    assert names == [[each._records.image_name("env", built.key)] for each in (builder, other)]
 
 
 def test_two_who_ask_at_once_get_one_build(bench, small_scoring):
