@@ -119,7 +119,8 @@ class App:
             self._too_large(exchange)
             return None
         self._bodies.watch(exchange)
-        body: bytes = environ["wsgi.input"].read(expected)
+        # All of what is declared, which takes Granian less than a number of bytes.
+        body: bytes = environ["wsgi.input"].read() if length is not None else environ["wsgi.input"].read(expected)
         if not self._bodies.release(exchange):
             return None
         if len(body) > limit:

@@ -3,7 +3,8 @@ A watch over things that must end within one fixed time.
 
 The time is the same for all, so the oldest entry is always the next one due: one
 thread can sleep until then without being told of anything that starts meanwhile,
-and watching costs a request no more than a dictionary entry.
+and watching costs a request no more than a dictionary entry. The dictionary has no
+lock: to put something in and to take it out are one step each of the interpreter.
 """
 
 from __future__ import annotations
@@ -23,28 +24,27 @@ class Deadlines(Generic[T]):
         self._seconds = seconds
         self._overdue = overdue
         self._open: dict[T, float] = {}
-        self._lock = threading.Lock()
         threading.Thread(target=self._patrol, name=f"deadlines-{name}", daemon=True).start()
 
     def watch(self, entry: T) -> None:
         """Start the entry's time."""
-        with self._lock:
-            self._open[entry] = time.monotonic() + self._seconds
+        self._open[entry] = time.monotonic()
 
     def release(self, entry: T) -> bool:
         """Stop the entry's time; False when it had run out: `overdue` has it, or had it."""
-        with self._lock:
-            return self._open.pop(entry, None) is not None
+        return self._open.pop(entry, None) is not None
 
     def _patrol(self) -> None:
         while True:
-            with self._lock:
+            try:
                 oldest = next(iter(self._open.items()), None)
+            except RuntimeError:  # changed between the two steps
+                continue
             if oldest is None:
                 time.sleep(self._seconds)
                 continue
-            entry, deadline = oldest
-            left = deadline - time.monotonic()
+            entry, started = oldest
+            left = started + self._seconds - time.monotonic()
             if left > 0:
                 time.sleep(left)
             elif self.release(entry):

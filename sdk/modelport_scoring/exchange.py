@@ -9,9 +9,11 @@ hangs, and a thread answer a request that another one read.
 from __future__ import annotations
 
 import json
-import random
+import os
 import time
+import uuid
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, Protocol
 
 from modelport_scoring import __version__
@@ -24,7 +26,8 @@ JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 VERSION = ("x-ms-server-version", f"modelport/{__version__}")
 
-_random_bits = random.Random().getrandbits  # noqa: S311  # an id, not a secret; uuid4 takes five times as long
+PLAIN_IDS: tuple[None, None, None, None] = (None, None, None, None)
+"""What most requests say about themselves."""
 
 
 class WSGIProtocol(Protocol):
@@ -42,14 +45,15 @@ class Exchange:
         environ: The request as a WSGI environment, without what WSGI adds that no request says.
         data: What the script's `input` made of the request, for run().
         headers: Those of every answer: server version and ids.
+        started: When it came, by `time.perf_counter`.
     """
 
-    __slots__ = ("_access", "_protocol", "_started", "data", "environ", "headers", "method", "path")
+    __slots__ = ("_access", "_protocol", "data", "environ", "headers", "method", "path", "started")
 
     def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], access: AccessLog) -> None:
         self._protocol = protocol
         self._access = access
-        self._started = time.perf_counter()
+        self.started = time.perf_counter()
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
@@ -63,19 +67,27 @@ class Exchange:
         Source: azureml-inference-server-http. `x-ms-request-id` is an older name of the client's id,
         and is answered with that one or, without one, with the request's.
         """
-        environ, headers = self.environ, self.headers
-        headers.append(VERSION)
-        if "HTTP_TRACEID" in environ:
-            headers.append(("TraceId", environ["HTTP_TRACEID"]))
-        request_id = environ.get("HTTP_X_REQUEST_ID")
+        said = self.environ.get
+        trace_id, request_id, client_id, legacy_id = asked = (
+            said("HTTP_TRACEID"),
+            said("HTTP_X_REQUEST_ID"),
+            said("HTTP_X_MS_CLIENT_REQUEST_ID"),
+            said("HTTP_X_MS_REQUEST_ID"),
+        )
         if request_id is None:
             request_id = _new_id()
+            if asked == PLAIN_IDS:
+                self.headers = [VERSION, ("x-request-id", request_id), ("x-ms-request-id", request_id)]
+                return None
+        headers = self.headers
+        headers.append(VERSION)
+        if trace_id is not None:
+            headers.append(("TraceId", trace_id))
         if len(request_id) > HEADER_LIMIT:
             return f"x-request-id must not exceed {HEADER_LIMIT} characters"
         if request_id:
             headers.append(("x-request-id", request_id))
-        legacy_id = environ.get("HTTP_X_MS_REQUEST_ID", "")
-        client_id = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "") or legacy_id
+        client_id = client_id or legacy_id or ""
         legacy_id = legacy_id or client_id or request_id
         if max(len(legacy_id), len(client_id)) > HEADER_LIMIT:
             return f"x-ms-request-id and x-ms-client-request-id must not exceed {HEADER_LIMIT} characters"
@@ -89,10 +101,8 @@ class Exchange:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
         self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
         if self.path != "/":
-            seconds = time.perf_counter() - self._started
             query = self.environ["QUERY_STRING"]
-            target = f"{ascii(self.path)[1:-1]}?{query}" if query else ascii(self.path)[1:-1]
-            self._access.add(self.method, target, status, seconds, len(body))
+            self._access.add((self.started, time.perf_counter(), self.method, self.path, query, status, len(body)))
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:
         """Answer with an error in Azure's shape, `{"message": …}`."""
@@ -111,6 +121,20 @@ def request_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     return headers
 
 
-def _new_id() -> str:
-    digits = f"{_random_bits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+class _Ids:
+    """Makes ids that look like a UUID: the first part is the process's, and random, the last one counts."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        first = uuid.uuid4()
+        self._prefix = str(first)[:24]
+        self._next = count(first.node & 0x7FFF_FFFF_FFFF).__next__
+
+    def __call__(self) -> str:
+        return f"{self._prefix}{self._next():012x}"
+
+
+_new_id = _Ids()

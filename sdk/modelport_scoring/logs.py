@@ -14,12 +14,16 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 GRANIAN = "_granian"
 """The name of Granian's logger; that of its Rust half too."""
 
 FLUSH_SECONDS = 0.05
+
+Answered = tuple[float, float, str, str, str, int, int]
+"""Start and end by `time.perf_counter`, method, path, query, status, and the answer's size in bytes."""
 
 
 def configure_logging() -> None:
@@ -41,19 +45,17 @@ class AccessLog:
     """
     One line per request, `POST /score 200 0.412ms 13`, as Azure's server writes them.
 
-    A call of `logging` costs as much as all the rest of a small request. So lines are kept for a moment,
-    and written by a thread of their own.
+    A call of `logging` costs as much as all the rest of a small request. So what a line says is kept for a
+    moment, and lines are made of it, many at a time, by a thread of their own.
     """
 
     def __init__(self) -> None:
         self._prefix = f" I [{os.getpid()}] {__package__}.access - "
-        self._lines: deque[tuple[float, str]] = deque()
+        self._answered: deque[Answered] = deque()
+        self.add: Callable[[Answered], None] = self._answered.append
+        """Note one answered request."""
         threading.Thread(target=self._write_for_ever, name="access-log", daemon=True).start()
         atexit.register(self._write)
-
-    def add(self, method: str, path: str, status: int, seconds: float, size: int) -> None:
-        """Note one answered request; `size` is the answer's, in bytes."""
-        self._lines.append((time.time(), f"{method} {path} {status} {seconds * 1000:.3f}ms {size}\n"))
 
     def _write_for_ever(self) -> None:
         while True:
@@ -62,13 +64,21 @@ class AccessLog:
 
     def _write(self) -> None:
         lines = []
-        while self._lines:
-            when, line = self._lines.popleft()
-            lines.append(f"{_clock(when)}{self._prefix}{line}")
+        epoch = time.time() - time.perf_counter()
+        second, clock = 0, ""
+        while self._answered:
+            started, ended, method, path, query, status, size = self._answered.popleft()
+            when = epoch + ended
+            if int(when) != second:
+                second = int(when)
+                clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
+            target = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+            if query:
+                target = f"{target}?{query}"
+            lines.append(
+                f"{clock},{int(when * 1000) % 1000:03d}{self._prefix}"
+                f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {size}\n"
+            )
         if lines:
             sys.stdout.write("".join(lines))
             sys.stdout.flush()
-
-
-def _clock(when: float) -> str:
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(when))},{int(when * 1000) % 1000:03d}"
