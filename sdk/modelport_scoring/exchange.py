@@ -134,7 +134,7 @@ class _Ids:
         self._next = count(first.node & 0x7FFF_FFFF_FFFF).__next__
 
     def __call__(self) -> str:
-        return f"{self._prefix}{self._next():012x}"
+        return self._prefix + "%012x" % self._next()  # noqa: UP031  # half the time of an f-string
 
 
 _new_id = _Ids()
