@@ -9,6 +9,7 @@ hangs, and a thread answer a request that another one read.
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 VERSION = ("x-ms-server-version", f"modelport/{__version__}")
 
-_random_bits = random.Random().getrandbits  # noqa: S311  # an id, not a secret; uuid4 takes five times as long
+_random = random.Random()  # noqa: S311  # an id, not a secret; uuid4 takes five times as long
+_random_bits = _random.getrandbits
+os.register_at_fork(after_in_child=_random.seed)  # workers that were forked would all give the same ids
 
 
 class WSGIProtocol(Protocol):
