@@ -11,13 +11,11 @@ and then must have one thread only.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
 import socket
 import time
-from pathlib import Path
 from typing import NoReturn
 
 from modelport_scoring.listener import PLAIN, Answer, Listener
@@ -76,11 +74,4 @@ def _answer_until(end: int, listening: socket.socket, board: Board, settings: Se
         signal.signal(number, signal.SIG_IGN)  # they mean the server, which tells us in its own way
     end_with_parent(parent, NAME)
     Listener(listening, {"/": lambda: verdict(board, settings.worker_timeout)}).serve(end)
-    _remove(settings.health_uds)
     os._exit(0)
-
-
-def _remove(path: Path | None) -> None:
-    if path is not None:
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -33,7 +33,7 @@ from typing import NoReturn
 from modelport_scoring.reload import changes
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board, Slot
-from modelport_scoring.sockets import bound
+from modelport_scoring.sockets import bound, clear
 from modelport_scoring.worker import LEAVE, READY, VARIABLE, Worker, kept
 
 SCRIPT_FAULT = 3
@@ -127,8 +127,7 @@ class Keeper:
             self._wait()
             self._collect()
             self._look(time.monotonic())
-        if settings.uds is not None:
-            settings.uds.unlink(missing_ok=True)
+        clear(settings.uds, settings.health_uds)
         return self._status
 
     @property

@@ -39,3 +39,10 @@ def _unix(path: Path) -> socket.socket:
     made.bind(str(path))
     path.chmod(0o600)
     return made
+
+
+def clear(*paths: Path | None) -> None:
+    """Remove the files of Unix sockets."""
+    for path in paths:
+        if path is not None:
+            path.unlink(missing_ok=True)

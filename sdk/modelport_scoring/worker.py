@@ -21,7 +21,7 @@ from typing import Any
 from modelport_scoring.orphans import end_with_parent
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board, Slot
-from modelport_scoring.sockets import bound
+from modelport_scoring.sockets import bound, clear
 
 VARIABLE = "MODELPORT_WORKER"
 READY, LEAVE = b"r", b"l"
@@ -74,8 +74,7 @@ class Worker:
 
     def close(self) -> None:
         """Clear away what the end of a server leaves."""
-        if self.settings.uds is not None:
-            self.settings.uds.unlink(missing_ok=True)
+        clear(self.settings.uds, self.settings.health_uds)
 
 
 class KeptWorker(Worker):
