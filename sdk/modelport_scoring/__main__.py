@@ -22,7 +22,7 @@ from modelport_scoring import __version__, debugger, health
 from modelport_scoring.app import App
 from modelport_scoring.keeper import SCRIPT_FAULT, Keeper
 from modelport_scoring.logs import configure_logging
-from modelport_scoring.reload import NoWatcher
+from modelport_scoring.reload import NoWatcherError
 from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.server import Server
 from modelport_scoring.settings import Settings, read_settings
@@ -51,7 +51,7 @@ def main() -> int:
     worker = inherited(settings, os.environ)
     try:
         return _serve(worker) if worker else _begin(settings)
-    except (OSError, NoWatcher) as error:
+    except (OSError, NoWatcherError) as error:
         log.error("%s", error)  # noqa: TRY400  # where it happened says nothing: the address is the fault
         return CANNOT_BEGIN
 

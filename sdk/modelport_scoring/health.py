@@ -34,9 +34,9 @@ def is_wanted(settings: Settings) -> bool:
     return own_port or settings.health_uds is not None
 
 
-def accompany(board: Board, settings: Settings) -> int:
+def accompany(board: Board, settings: Settings) -> None:
     """
-    Fork the companion; return its pid. Call while there is one thread.
+    Fork the companion. Call while there is one thread.
 
     Raises:
         OSError: Its address cannot be had.
@@ -46,12 +46,11 @@ def accompany(board: Board, settings: Settings) -> int:
     ours, theirs = os.pipe()  # that nobody writes to: it ends with the last process that has `theirs`
     parent = os.getpid()
     companion = os.fork()
-    if companion:
-        os.close(ours)
-        listening.close()
-        return companion
-    os.close(theirs)
-    _answer_until(ours, listening, board, settings, parent)
+    if not companion:
+        os.close(theirs)
+        _answer_until(ours, listening, board, settings, parent)
+    os.close(ours)
+    listening.close()
 
 
 def verdict(board: Board, timeout: float) -> Answer:

@@ -108,7 +108,7 @@ class Keeper:
 
         Raises:
             OSError: The server's address cannot be had.
-            NoWatcher: Changes cannot be seen.
+            NoWatcherError: Changes cannot be seen.
         """
         settings = self._settings
         if settings.reload:

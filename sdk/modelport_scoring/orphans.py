@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 def end_with_parent(parent: int, name: bytes = b"") -> None:
-    """Have this process killed when the process `parent`, which forked it, ends; be called `name` in lists, if given."""
+    """Have this process killed when `parent`, which forked it, ends; and, if given, called `name` in lists."""
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python or a C library without this
             from ctypes import CDLL  # noqa: PLC0415  # not every Python has it

@@ -16,7 +16,7 @@ GATHER_MILLISECONDS = 200
 """How long changes are gathered: editors write a file in several steps."""
 
 
-class NoWatcher(Exception):
+class NoWatcherError(Exception):
     """watchfiles is not there."""
 
 
@@ -25,12 +25,12 @@ def changes(folder: Path) -> int:
     Return a descriptor that has something to read when a file in the folder has changed.
 
     Raises:
-        NoWatcher: watchfiles is not installed.
+        NoWatcherError: watchfiles is not installed.
     """
     try:
         watchfiles = import_module("watchfiles")
     except ImportError as error:
-        raise NoWatcher(f"--reload needs watchfiles: {error}. Run `pip install watchfiles`.") from error
+        raise NoWatcherError(f"--reload needs watchfiles: {error}. Run `pip install watchfiles`.") from error
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
 

@@ -44,13 +44,15 @@ class OneProcess(mp.MPServer):
     listening: socket.socket
 
     def _init_shared_socket(self) -> None:
-        self._ssp = self._sso = None
+        self._ssp: Any = None
+        self._sso: Any = None
         uds = self.listening.family == socket.AF_UNIX
-        self._sfd = self.listening.detach()  # the worker closes it
+        self._sfd: Any = self.listening.detach()  # the worker closes it
+        holder: Any = SocketHolder  # whose types do not say what it takes
         try:
-            self._shd = SocketHolder(self._sfd, uds, CONNECTIONS)
+            self._shd: Any = holder(self._sfd, uds, CONNECTIONS)
         except TypeError:  # where a socket listens from the start, the holder does not ask how many may wait
-            self._shd = SocketHolder(self._sfd, uds)
+            self._shd = holder(self._sfd, uds)
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)

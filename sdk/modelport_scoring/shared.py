@@ -34,7 +34,7 @@ class Slot:
         counters: For metrics. They are the slot's, not the process's: who replaces a worker counts on.
     """
 
-    def __init__(self, numbers: memoryview) -> None:
+    def __init__(self, numbers: memoryview[float]) -> None:
         self._numbers = numbers
         self.counters = numbers[_OWN:]
 

@@ -24,9 +24,7 @@ class Turns(Generic[T]):
     `note_runs` is told how many threads those are, whenever that changes.
     """
 
-    def __init__(
-        self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None) -> None:
         self._free = self._places = places
         self._note = note_runs
         self._work = work

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -148,7 +148,7 @@ class KeptWorker(Worker):
         self._leaving = True
 
 
-def inherited(settings: Settings, environment: dict[str, str]) -> KeptWorker | None:
+def inherited(settings: Settings, environment: MutableMapping[str, str]) -> KeptWorker | None:
     """The worker that a keeper started this process to be; None when no keeper did."""
     said = environment.pop(VARIABLE, None)  # not for the processes that a script starts
     return kept(settings, json.loads(said)) if said else None

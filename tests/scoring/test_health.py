@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import socket
 import time
@@ -209,4 +207,4 @@ def test_clients_that_stall_hold_nobody_up(observe):
     for client in stalled:
         client.close()
     (companion,) = psutil.Process(served.process.pid).children()
-    served.wait_for(lambda: len(os.listdir(f"/proc/{companion.pid}/fd")) < CONNECTIONS)
+    served.wait_for(lambda: companion.num_fds() < CONNECTIONS)

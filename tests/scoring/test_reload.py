@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -30,8 +31,9 @@ def test_an_edit_goes_live(serve):
 
 
 def test_a_module_beside_the_script_is_a_part_of_it(serve):
-    served = serve("import tide\ndef init(): pass\ndef run(data): return tide.high\n", "--reload",
-                   files={"tide.py": "high = 1\n"})
+    served = serve(
+        "import tide\ndef init(): pass\ndef run(data): return tide.high\n", "--reload", files={"tide.py": "high = 1\n"}
+    )
     (served.folder / "app" / "tide.py").write_text("high = 234\n")
     served.wait_for(answers(served, 234))
 
@@ -61,23 +63,23 @@ def test_no_request_fails_over_ten_edits_under_load(serve):
     served = serve(SCRIPT.format(0), "--reload", WORKER_COUNT="2")
     failed, seen, stop = [], [], threading.Event()
 
+    def ask(connection):
+        try:
+            connection.request("POST", "/score", body="0")
+            seen.append(json.loads(connection.getresponse().read()))
+        except (OSError, http.client.HTTPException) as error:
+            failed.append(error)
+            connection.close()
+
     def fresh():
         while not stop.is_set():
-            try:
-                seen.append(json.loads(served.score(0).body))
-            except (OSError, http.client.HTTPException) as error:
-                failed.append(error)
+            with contextlib.closing(served.connection()) as connection:
+                ask(connection)
 
     def kept():
-        connection = served.connection()
-        while not stop.is_set():
-            try:
-                connection.request("POST", "/score", body="0")
-                seen.append(json.loads(connection.getresponse().read()))
-            except (OSError, http.client.HTTPException) as error:
-                failed.append(error)
-                connection.close()
-        connection.close()
+        with contextlib.closing(served.connection()) as connection:
+            while not stop.is_set():
+                ask(connection)
 
     with ThreadPoolExecutor(6) as clients:
         try:

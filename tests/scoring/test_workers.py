@@ -99,12 +99,15 @@ def test_a_worker_that_dies_is_replaced_and_only_what_was_inside_it_fails(serve)
     before = workers(served)
     failed, done, stop = [], [], threading.Event()
 
+    def ask():
+        try:
+            done.append(json.loads(served.score(0.01).body))
+        except (OSError, http.client.HTTPException) as error:
+            failed.append(error)
+
     def load():
         while not stop.is_set():
-            try:
-                done.append(json.loads(served.score(0.01).body))
-            except (OSError, http.client.HTTPException) as error:
-                failed.append(error)
+            ask()
 
     with ThreadPoolExecutor(8) as clients:
         for _ in range(8):

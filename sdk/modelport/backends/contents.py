@@ -24,7 +24,7 @@ PORT = 5001
 """Where the scoring server listens in its container. Source: Azure's inference images."""
 
 HEALTH_PORT = 5000
-"""Where it tells whether it is ready and lives: a process of its own, when run() has no time. Source: Azure's server."""
+"""Where another process tells whether it is ready and lives. Source: Azure's server, with a separate endpoint."""
 
 DEBUG_PORT = 5678
 """Where its debugger does. Source: debugpy's documentation."""
@@ -166,7 +166,9 @@ def described(revision: Revision) -> Container | None:
     """What a container is made of that is no replica; None when the image brings a server of its own."""
     if not revision.python:
         return None
-    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG", "HEALTH_PORT"} - set(revision.environment_variables)
+    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG", "HEALTH_PORT"} - set(
+        revision.environment_variables
+    )
     return Container(
         image=revision.image,
         command=tuple(_command(revision)),

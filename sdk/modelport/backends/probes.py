@@ -113,7 +113,9 @@ def _reason(received: bytes) -> str:
     """What our own listener says beside the status, in its one sentence; nothing of what others say."""
     head, _, body = received.partition(b"\r\n\r\n")
     sentence = body.decode(errors="replace")
-    is_ours = b"content-type: text/plain; charset=utf-8" in head and sentence.endswith(".") and len(sentence) < _SENTENCE
+    is_ours = (
+        b"content-type: text/plain; charset=utf-8" in head and sentence.endswith(".") and len(sentence) < _SENTENCE
+    )
     return f" ({sentence[:-1]})" if is_ours else ""
 
 

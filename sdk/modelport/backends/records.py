@@ -96,7 +96,7 @@ def _plainly(path: str, flags: int) -> int:
 
 def place_in(dump: str, entry_script: str) -> str:
     """
-    Where the script is, by the last stack that faulthandler wrote: `score.py, line 5, in wait`; empty when it tells not.
+    Where the script is, by faulthandler's last stack: `score.py, line 5, in wait`; empty when it does not tell.
 
     Of the thread whose stack has the script in it, the innermost line below the script's folder.
     """
@@ -110,7 +110,7 @@ def place_in(dump: str, entry_script: str) -> str:
 
 
 def crashed_at(log: str, entry_script: str) -> str:
-    """For a sentence: ` (score.py, line 5, in init)`, when the log ends with the stack of a crash; otherwise nothing."""
+    """` (score.py, line 5, in init)`, for a sentence, when the log ends with the stack of a crash; or nothing."""
     _, crash, stack = log.rpartition("Fatal Python error: ")
     place = place_in(stack, entry_script) if crash else ""
     return f" ({place})" if place else ""

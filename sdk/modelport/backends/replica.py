@@ -175,7 +175,7 @@ class ReplicaProcess:
         return ""
 
     def dump_stacks(self) -> None:
-        """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1); its children know no such signal."""
+        """Ask it, whose children know no such signal, to write into its log where each thread is."""
         if self._process is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process.send_signal(signal.SIGUSR1)
