@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+from importlib import import_module
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -19,9 +20,7 @@ def end_with_parent(parent: int, name: bytes = b"") -> None:
     """Have this process killed when `parent`, which forked it, ends; and, if given, called `name` in lists."""
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python or a C library without this
-            from ctypes import CDLL  # noqa: PLC0415  # not every Python has it
-
-            prctl = CDLL(None).prctl
+            prctl = import_module("ctypes").CDLL(None).prctl
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if name:
                 prctl(_PR_SET_NAME, name, 0, 0, 0)

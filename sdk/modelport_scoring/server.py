@@ -45,9 +45,9 @@ class OneProcess(mp.MPServer):
 
     def _init_shared_socket(self) -> None:
         self._ssp: Any = None
-        self._sso: Any = None
+        self._sso: Any = self.listening
         uds = self.listening.family == socket.AF_UNIX
-        self._sfd: Any = self.listening.detach()  # the worker closes it
+        self._sfd: Any = self.listening.fileno()
         holder: Any = SocketHolder  # whose types do not say what it takes
         try:
             self._shd: Any = holder(self._sfd, uds, CONNECTIONS)
@@ -57,6 +57,7 @@ class OneProcess(mp.MPServer):
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
         worker.inner.run()  # until a signal has been served: `run` is what a multiprocessing.Process does in its child
+        self._sso.detach()  # the same descriptor as the worker's, which has closed it
         self.interrupt_signal = True
         self.main_loop_interrupt.set()
 
