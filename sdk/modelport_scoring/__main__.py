@@ -66,7 +66,9 @@ def _begin(settings: Settings) -> int:
         health.accompany(board, settings)
     if not (board and is_kept):
         return _serve(Worker(settings, board))
-    if not settings.worker_preload:
+    if settings.worker_preload and settings.reload:
+        log.warning("WORKER_PRELOAD is not heeded with --reload: a script that is loaded here cannot be loaded anew.")
+    if settings.reload or not settings.worker_preload:
         return Keeper(settings, board, sys.argv[1:]).keep()
     loaded = _loaded(settings)
     if loaded is None:

@@ -66,11 +66,13 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     parser.add_argument("--uds", type=Path, help="Unix socket to listen on, instead of host and port")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5001)
-    parser.add_argument("--worker_count", type=int, default=int(environment.get("WORKER_COUNT") or 1))
+    parser.add_argument("--worker_count", type=int, default=environment.get("WORKER_COUNT") or 1)
     parser.add_argument("--health_port", type=int, default=_health_port(environment))
     parser.add_argument("--health_uds", type=Path, default=environment.get("MODELPORT_HEALTH_UDS") or None)
     parser.add_argument("--reload", action="store_true", help="serve the script as it is now, after each change")
     flags = parser.parse_args(arguments)
+    if flags.worker_count < 1:
+        parser.error(f"WORKER_COUNT is {flags.worker_count}: it must be a number above 0.")
 
     def number(name: str, default: float) -> float:
         text = environment.get(name) or str(default)
@@ -110,8 +112,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     )
 
 
-def _health_port(environment: Mapping[str, str]) -> int | None:
-    said = environment.get("HEALTH_PORT")
-    if said:
-        return int(said)
-    return 5000 if environment.get("SEPERATE_HEALTH_ENDPOINT", "").lower() == "true" else None
+def _health_port(environment: Mapping[str, str]) -> str | None:
+    """Source: azureml-inference-server-http, the spelling too."""
+    separate = environment.get("SEPERATE_HEALTH_ENDPOINT", "").lower() == "true"
+    return environment.get("HEALTH_PORT") or ("5000" if separate else None)

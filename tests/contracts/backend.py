@@ -307,7 +307,6 @@ class BackendContract:
     @pytest.mark.parametrize(
         ("death", "how"),
         [
-            ("os.abort()", "was ended by signal SIGABRT before it was ready (score.py, line 4, in init)"),
             ("ctypes.string_at(0)", "was ended by signal SIGSEGV before it was ready (score.py, line 4, in init)"),
             ("raise MemoryError('weights')", "init() raised MemoryError: weights (score.py, line 4)"),
         ],

@@ -30,6 +30,13 @@ def test_an_edit_goes_live(serve):
     served.wait_for(answers(served, 2))
 
 
+def test_with_it_nothing_is_loaded_before_the_workers(serve):
+    served = serve(SCRIPT.format(1), "--reload", WORKER_PRELOAD="true")
+    assert "WORKER_PRELOAD is not heeded with --reload" in served.log
+    edit(served, SCRIPT.format(2))
+    served.wait_for(answers(served, 2))
+
+
 def test_a_module_beside_the_script_is_a_part_of_it(serve):
     served = serve(
         "import tide\ndef init(): pass\ndef run(data): return tide.high\n", "--reload", files={"tide.py": "high = 1\n"}

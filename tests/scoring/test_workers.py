@@ -221,3 +221,9 @@ def test_a_script_s_children_know_nothing_of_the_keeper(serve):
         WORKER_COUNT="2",
     )
     assert json.loads(served.score(1).body) == [0, 0, False]
+
+
+def test_a_server_of_no_workers_is_refused_by_name(start):
+    served = start(SCRIPT, WORKER_COUNT="0")
+    assert served.process.wait(timeout=20) == 2
+    assert "WORKER_COUNT is 0: it must be a number above 0." in served.log
