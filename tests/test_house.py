@@ -52,7 +52,7 @@ DOORS = {
     "tenacity": ("modelport/operations/poller.py", "modelport/transports/rest.py"),
     "uv": ("modelport/builds/environments.py", "modelport/builds/venv.py"),
     "uvicorn": ("modelport/cli/",),
-    "watchfiles": ("modelport/operations/watching.py",),
+    "watchfiles": ("modelport/operations/watching.py", "modelport_scoring/reload.py"),
     "werkzeug": ("modelport_scoring/raw.py",),
     "yaml": ("modelport/schema/",),
 }

@@ -49,9 +49,20 @@ METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD"), "/swagger
 
 
 class App:
-    """Answers requests with a script whose init() has passed; `end` is called when run() asks the process to end."""
+    """
+    Answers requests with a script whose init() has passed.
 
-    def __init__(self, script: Script, swagger: Swagger, settings: Settings, end: Callable[[], None]) -> None:
+    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        swagger: Swagger,
+        settings: Settings,
+        end: Callable[[], None],
+        note_runs: Callable[[int], None] | None = None,
+    ) -> None:
         self._script = script
         self._input = script.input
         self._swagger = swagger
@@ -61,7 +72,7 @@ class App:
         self._access = AccessLog()
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
-        self._turns = Turns(settings.max_concurrent_requests, self._run)
+        self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""

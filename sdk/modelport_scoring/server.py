@@ -6,7 +6,8 @@ needs one process: who stops or kills it has then stopped all of it, there is no
 worker that outlives its parent and no parent that answers for a dead worker, and
 the exit status is the script's own. So the worker's function is called in this
 process instead of in a child; that, and the callback with which a request can be
-answered from another thread, are the two places below Granian's public surface.
+answered from another thread, are places below Granian's public surface; the third is
+the socket, which is ours (`sockets`).
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 from granian.server import mp
 
 from modelport_scoring.exchange import WSGIProtocol
 from modelport_scoring.settings import Settings
+from modelport_scoring.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +39,25 @@ Handler = Callable[[WSGIProtocol, "dict[str, Any]"], None]
 
 
 class OneProcess(mp.MPServer):
-    """Granian with its worker in this process."""
+    """Granian with its worker in this process, and a socket that is there already."""
+
+    listening: socket.socket
+
+    def _init_shared_socket(self) -> None:
+        self._ssp: Any = None
+        self._sso: Any = self.listening
+        uds = self.listening.family == socket.AF_UNIX
+        self._sfd: Any = self.listening.fileno()
+        holder: Any = SocketHolder  # whose types do not say what it takes
+        try:
+            self._shd: Any = holder(self._sfd, uds, CONNECTIONS)
+        except TypeError:  # where a socket listens from the start, the holder does not ask how many may wait
+            self._shd = holder(self._sfd, uds)
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
         worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
         worker.inner.run()  # until a signal has been served: `run` is what a multiprocessing.Process does in its child
-        if self._sso is not None:
-            self._sso.detach()  # the same descriptor as the worker's, which has closed it
+        self._sso.detach()  # the same descriptor as the worker's, which has closed it
         self.interrupt_signal = True
         self.main_loop_interrupt.set()
 
@@ -50,8 +65,9 @@ class OneProcess(mp.MPServer):
 class Server:
     """Serves one handler until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker) -> None:
         self._settings = settings
+        self._worker = worker
         self._status = 0
         self._stopping = False
         self._served = threading.Event()
@@ -59,9 +75,6 @@ class Server:
         untouched: dict[str, Any] = {"incremental": True, "handlers": {}, "loggers": {}}
         self._granian = OneProcess(
             "",
-            address=settings.host,
-            port=settings.port,
-            uds=settings.uds,
             interface=Interfaces.WSGI,
             runtime_mode=RuntimeModes.mt,
             loop=Loops.asyncio,
@@ -75,14 +88,16 @@ class Server:
 
     def serve(self, handler: Handler) -> int:
         """Serve until a signal or `end`; return the exit status. Must be called in the main thread."""
-        uds = self._settings.uds
-        if uds is not None:
-            _make_room(uds)
-            self._granian.on_startup(lambda: uds.chmod(0o600))
+        listening = self._worker.listening()
+        listening.listen(CONNECTIONS)
+        self._granian.listening = listening
+        handler = self._worker.handler(handler)
         mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
         self._end_after_grace()
+        self._worker.open()
         self._granian.serve(target_loader=lambda: handler, wrap_loader=False)
         self._served.set()
+        self._worker.close()
         return self._status
 
     def end(self) -> None:
@@ -108,6 +123,7 @@ class Server:
             while os.read(reader, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
                 pass
             self._stopping = True
+            self._worker.end()
             deadline = time.monotonic() + self._settings.grace
             while not self._served.wait(0.05) and time.monotonic() < deadline:
                 signal.pthread_kill(main_thread, signal.SIGURG)
@@ -122,9 +138,3 @@ class Server:
         if self._stopping:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _make_room(uds: Path) -> None:
-    """Remove the socket that a killed predecessor left; anything else in its place is left to make the bind fail."""
-    if uds.is_socket():
-        uds.unlink()

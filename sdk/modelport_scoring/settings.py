@@ -40,6 +40,18 @@ class Settings:
     """Origins whose pages may read the answers, with commas between them. AML_CORS_ORIGINS."""
     debug: str = ""
     """Where a debugger can be attached, `host:port`. MODELPORT_DEBUG."""
+    worker_count: int = 1
+    """Processes that serve. WORKER_COUNT."""
+    worker_timeout: float = 300.0
+    """Longest that run() may keep the interpreter to itself. WORKER_TIMEOUT."""
+    worker_preload: bool = False
+    """Whether init() runs once, and the workers are forked after it. WORKER_PRELOAD."""
+    health_port: int | None = None
+    """Where another process tells whether the server is ready and lives; None: only where requests go. HEALTH_PORT."""
+    health_uds: Path | None = None
+    """The same as a Unix socket. MODELPORT_HEALTH_UDS."""
+    reload: bool = False
+    """Whether a change of the script's folder starts it anew."""
     service_name: str = "ML service"
     """The title in /swagger.json. SERVICE_NAME."""
     service_version: str = "1.0"
@@ -54,7 +66,13 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     parser.add_argument("--uds", type=Path, help="Unix socket to listen on, instead of host and port")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5001)
+    parser.add_argument("--worker_count", type=int, default=environment.get("WORKER_COUNT") or 1)
+    parser.add_argument("--health_port", type=int, default=_health_port(environment))
+    parser.add_argument("--health_uds", type=Path, default=environment.get("MODELPORT_HEALTH_UDS") or None)
+    parser.add_argument("--reload", action="store_true", help="serve the script as it is now, after each change")
     flags = parser.parse_args(arguments)
+    if flags.worker_count < 1:
+        parser.error(f"WORKER_COUNT is {flags.worker_count}: it must be a number above 0.")
 
     def number(name: str, default: float) -> float:
         text = environment.get(name) or str(default)
@@ -83,6 +101,18 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         grace=number("MODELPORT_GRACE_SECONDS", Settings.grace),
         cors_origins=environment.get("AML_CORS_ORIGINS", ""),
         debug=environment.get("MODELPORT_DEBUG", ""),
+        worker_count=flags.worker_count,
+        worker_timeout=number("WORKER_TIMEOUT", Settings.worker_timeout),
+        worker_preload=environment.get("WORKER_PRELOAD", "").lower() == "true",
+        health_port=flags.health_port,
+        health_uds=flags.health_uds and Path(flags.health_uds).absolute(),
+        reload=flags.reload,
         service_name=environment.get("SERVICE_NAME") or Settings.service_name,
         service_version=environment.get("SERVICE_VERSION") or Settings.service_version,
     )
+
+
+def _health_port(environment: Mapping[str, str]) -> str | None:
+    """Source: azureml-inference-server-http, the spelling too."""
+    separate = environment.get("SEPERATE_HEALTH_ENDPOINT", "").lower() == "true"
+    return environment.get("HEALTH_PORT") or ("5000" if separate else None)

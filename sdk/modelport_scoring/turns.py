@@ -18,10 +18,15 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """Calls `work(item)` for each item taken, in order, in at most `places` threads at once; `work` must not raise."""
+    """
+    Calls `work(item)` for each item taken, in order, in at most `places` threads at once; `work` must not raise.
 
-    def __init__(self, places: int, work: Callable[[T], None]) -> None:
-        self._free = places
+    `note_runs` is told how many threads those are, whenever that changes.
+    """
+
+    def __init__(self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None) -> None:
+        self._free = self._places = places
+        self._note = note_runs
         self._work = work
         self._waiting: deque[T] = deque()
         self._lock = threading.Lock()
@@ -33,10 +38,14 @@ class Turns(Generic[T]):
                 self._waiting.append(item)
                 return
             self._free -= 1
+            if self._note:
+                self._note(self._places - self._free)
         while True:
             self._work(item)
             with self._lock:
                 if not self._waiting:
                     self._free += 1
+                    if self._note:
+                        self._note(self._places - self._free)
                     return
                 item = self._waiting.popleft()

@@ -31,12 +31,13 @@ SDK = Path(modelport.__file__).parent.parent
 
 
 def replicas_in(folder):
-    """The live processes whose environment names the folder, children of replicas among them."""
+    """The live processes whose environment names the folder, children of replicas among them but those for probes."""
     return [
         process
-        for process in psutil.process_iter(["environ", "status"])
+        for process in psutil.process_iter(["environ", "status", "name"])
         if (process.info["environ"] or {}).get("MODELPORT_FAILURE_FILE", "").startswith(f"{folder}/")
         and process.info["status"] != psutil.STATUS_ZOMBIE
+        and process.info["name"] != "modelport-probe"
     ]
 
 
@@ -77,6 +78,13 @@ class TestProcesses(BackendContract):
         os.kill(self.pid(replica), signal.SIGKILL)
 
     def freeze(self, replica, options):
+        """Stop it while no request is inside: one that is stopped in run() is taken to be busy."""
+        tasks = Path(f"/proc/{self.pid(replica)}/task")
+
+        def rests():
+            return all(each.read_text().rpartition(")")[2].split()[0] == "S" for each in tasks.glob("*/stat"))
+
+        eventually(lambda: all(rests() for _ in range(20)))
         os.kill(self.pid(replica), signal.SIGSTOP)
 
     def thaw(self, replica, options):

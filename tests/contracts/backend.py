@@ -299,9 +299,44 @@ class BackendContract:
         assert 1.5 <= time.monotonic() - began < 5
         assert failure.code == "ResourceNotReady"
         assert "within 1.5 s" in failure.message
+        assert "The script is at score.py, line 5, in wait_for_godot" in failure.message
         assert "wait_for_godot" in failure.log
         backend.remove(wanted.id)
         assert self.running(options) == 0
+
+    @pytest.mark.parametrize(
+        ("death", "how"),
+        [
+            ("ctypes.string_at(0)", "was ended by signal SIGSEGV before it was ready (score.py, line 4, in init)"),
+            ("raise MemoryError('weights')", "init() raised MemoryError: weights (score.py, line 4)"),
+        ],
+    )
+    def test_init_that_dies_tells_what_killed_it_and_its_last_lines(self, backend, revision, death, how):
+        wanted = revision(
+            f"import ctypes, os, signal\ndef init():\n    print('loading', flush=True)\n    {death}\n"
+            "def run(body):\n    return 1\n"
+        )
+        backend.apply(wanted)
+        failure = self.failure(backend, wanted)
+        assert how in failure.message
+        assert "loading" in failure.log or "line 4, in init" in failure.log
+
+    def test_a_run_that_keeps_the_interpreter_longer_than_its_probes_allow_is_no_reason_to_end_it(
+        self, backend, revision
+    ):
+        tight = Probe(initial_delay=10, period=1, timeout=1, failure_threshold=2)
+        wanted = revision(
+            "import ctypes\ndef init():\n    pass\ndef run(body):\n    ctypes.PyDLL(None).sleep(6)\n    return 1\n",
+            liveness=tight,
+            readiness=tight,
+            request_timeout=20,
+        )
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        for _ in range(3):  # past the initial delay
+            assert ask(replica.address) == 1
+            [after] = backend.replicas(wanted.id)
+            assert (after.state, after.restarts) == ("ready", 0)
 
     def test_a_replica_that_fails_again_and_again_is_started_less_and_less_often(self, backend, revision):
         wanted = revision("import os\nos._exit(1)\n")
@@ -347,7 +382,7 @@ class BackendContract:
         self.freeze(replica, options)
         failure = self.failure(backend, wanted)
         assert "liveness probe 3 times" in failure.message
-        assert "no answer within 0.5 s" in failure.message
+        assert "no answer within 0.5 s" in failure.message or "no sign of life" in failure.message
         [replica] = self.ready(backend, wanted)
         assert ask(replica.address)["token"] != token
 

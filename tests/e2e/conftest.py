@@ -90,10 +90,12 @@ def ended(process):
 
 
 def naming(*texts):
-    """The live processes whose command line names one of `texts`."""
+    """The live processes whose command line names one of `texts`, but those that replicas fork for their probes."""
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
+    for process in psutil.process_iter(["cmdline", "status", "name"]):
         line = " ".join(process.info["cmdline"] or ())
+        if process.info["name"] == "modelport-probe":
+            continue
         if process.info["status"] != psutil.STATUS_ZOMBIE and any(text in line for text in texts):
             found.append(process)
     return found

@@ -234,7 +234,21 @@ def test_an_init_that_never_returns(failed):
     assert isinstance(error, ResourceNotReady)
     assert f"{BLUE} failed: " in str(error)
     assert "initial_delay" in str(error)
-    assert "line 3" in str(error), "the log says where it hangs"
+    assert "The script is at score.py, line 3, in init" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("death", "how"),
+    [
+        ("os._exit(7)", "ended with exit code 7 before it was ready"),
+        ("ctypes.string_at(0)", "was ended by signal SIGSEGV before it was ready (score.py, line 4, in init)"),
+    ],
+)
+def test_an_init_that_kills_its_process(failed, death, how):
+    says = f"import ctypes, os, signal\ndef init():\n    print('loading the weights', flush=True)\n    {death}\n"
+    error = failed(script=says + "def run(raw): return 1\n")
+    assert f"{BLUE} failed: A replica {how}" in str(error)
+    assert "loading the weights" in str(error)
 
 
 # Environments

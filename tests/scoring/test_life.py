@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 SLEEPY = """
@@ -141,3 +143,86 @@ def test_it_listens_on_a_port_of_this_machine(start):
     connection.close()
     served.process.terminate()
     assert served.process.wait(timeout=10) == 0
+
+
+LARGE = """
+    def init(): pass
+    def run(data): return "x" * (20_000_000 if data == "large" else 1)
+"""
+
+
+def stalled(served, sent, count):
+    """Clients that have sent this, and then nothing; nor do they read."""
+    clients = []
+    for _ in range(count):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(served.uds))
+        client.sendall(sent)
+        clients.append(client)
+    return clients
+
+
+STALLS = {
+    "in the headers": b"POST /score HTTP/1.1\r\nhost: x\r\nx-",
+    "in the body": b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n[1,",
+    "in a chunk": b"POST /score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n10\r\n[1,",
+    "before anything": b"",
+}
+
+
+@pytest.mark.parametrize("sent", STALLS.values(), ids=STALLS)
+def test_two_hundred_stalled_clients_hold_up_nobody(serve, sent):
+    served = serve(LARGE)
+    clients = stalled(served, sent, 200)
+    took = []
+    for _ in range(100):
+        began = time.monotonic()
+        assert served.score(1).status == 200
+        took.append(time.monotonic() - began)
+    assert sorted(took)[50] < 0.1
+    assert max(took) < 3
+    for client in clients:
+        client.close()
+
+
+def test_clients_that_do_not_read_their_answers_keep_no_place_in_run(serve):
+    served = serve(LARGE)
+    head = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nlarge"
+    clients = stalled(served, head, 5)
+    served.wait_for(lambda: served.log.count("POST /score 200") == 5)
+    assert served.score(1).body == b'"x"'
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("head", [b"x: " + b"y" * 2_000_000, b"x: y\r\n" * 5_000], ids=["a long one", "many"])
+def test_headers_without_an_end_are_refused(serve, head):
+    served = serve(LARGE)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(served.uds))
+        client.settimeout(10)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n" + head + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(100).startswith(b"HTTP/1.1 431 ")
+    assert served.score(1).status == 200
+
+
+def test_memory_does_not_grow_with_requests(serve):
+    served = serve(LARGE)
+    process = psutil.Process(served.process.pid)
+
+    def score(times):
+        def one(_):
+            with contextlib.closing(served.connection()) as connection:
+                for _ in range(times // 8):
+                    connection.request("POST", "/score", body="[1, 2, 3]")
+                    assert connection.getresponse().read() == b'"x"'
+
+        with ThreadPoolExecutor(8) as clients:
+            list(clients.map(one, range(8)))
+
+    score(4_000)  # threads, buffers and pools have their size by now
+    before = process.memory_info().rss
+    score(20_000)
+    assert process.memory_info().rss - before < 4 * 2**20  # 200 bytes a request

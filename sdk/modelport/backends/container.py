@@ -26,9 +26,9 @@ from attrs import evolve, frozen
 
 from modelport import engine, errors
 from modelport.backends.base import Debugger, Failure, Revision, Route, Routes
-from modelport.backends.contents import DEBUG_PORT, OURS, code_folder, labels, options, ports
+from modelport.backends.contents import DEBUG_PORT, code_folder, labels, options, ports, routes
 from modelport.backends.probes import Target
-from modelport.backends.records import FILE, Record, ending, told_in
+from modelport.backends.records import FILE, Record, crashed_at, ending, told_in
 
 FAILURE_LINES = 40
 _AGAIN = 1.0
@@ -91,7 +91,7 @@ class ContainerReplica:
     @property
     def routes(self) -> Routes:
         """Where it is asked."""
-        return self.record.revision.routes or OURS
+        return routes(self.record.revision)
 
     @property
     def address(self) -> str:
@@ -117,9 +117,9 @@ class ContainerReplica:
         return self._launched
 
     def target(self, probe: str) -> Target | None:
-        """Where a probe asks."""
+        """Where a probe asks; a container of an earlier version has one port for all questions."""
         route: Route = getattr(self.routes, probe)
-        address = self._addresses.get(route.port)
+        address = self._addresses.get(route.port) or self.address
         return Target(address, route.path) if address else None
 
     # start
@@ -366,6 +366,7 @@ class ContainerReplica:
             code = int(state.get("ExitCode", 0))
             how = ending(_SIGNAL - code if code > _SIGNAL else code)
             when = "" if self.record.ready else " before it was ready"
+            when += crashed_at(self._lines, self.record.revision.entry_script)
             message = f"A replica {how}{when}."
             if state.get("OOMKilled"):
                 message = (

@@ -23,6 +23,9 @@ from modelport.backends.records import Record
 PORT = 5001
 """Where the scoring server listens in its container. Source: Azure's inference images."""
 
+HEALTH_PORT = 5000
+"""Where another process tells whether it is ready and lives. Source: Azure's server, with a separate endpoint."""
+
 DEBUG_PORT = 5678
 """Where its debugger does. Source: debugpy's documentation."""
 
@@ -38,9 +41,13 @@ REPLICA, REVISION = "modelport.replica", "modelport.revision"
 STRANGER = 1001
 """Whom containers run as when this server is root. Source: the user of Azure's inference images."""
 
-_ROOT = Route(port=PORT, path="/")
-OURS = Routes(liveness=_ROOT, readiness=_ROOT, scoring=_ROOT)
-"""How our own scoring server is asked."""
+_ROOT, _HEALTH = Route(port=PORT, path="/"), Route(port=HEALTH_PORT, path="/")
+
+
+def routes(revision: Revision) -> Routes:
+    """How a replica is asked: as its image says, or as the scoring server in it, ours or Azure's, has it."""
+    probed = _ROOT if revision.azure_server else _HEALTH
+    return revision.routes or Routes(liveness=probed, readiness=probed, scoring=_ROOT)
 
 
 def labels(revision: Revision, replica: str) -> dict[str, str]:
@@ -79,8 +86,8 @@ def user() -> str:
 
 def ports(revision: Revision) -> set[int]:
     """Where a replica is reached."""
-    routes = revision.routes or OURS
-    found = {route.port for route in (routes.liveness, routes.readiness, routes.scoring)}
+    asked = routes(revision)
+    found = {route.port for route in (asked.liveness, asked.readiness, asked.scoring)}
     return {*found, DEBUG_PORT} if has_debugger(revision) else found
 
 
@@ -148,6 +155,8 @@ def variables(revision: Revision) -> dict[str, str]:
             "MODELPORT_MAX_CONCURRENT_REQUESTS": str(revision.max_concurrent_requests),
             "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
         }
+    if revision.python and not revision.azure_server:
+        found["HEALTH_PORT"] = str(HEALTH_PORT)
     if has_debugger(revision):
         found["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
     return found
@@ -157,7 +166,9 @@ def described(revision: Revision) -> Container | None:
     """What a container is made of that is no replica; None when the image brings a server of its own."""
     if not revision.python:
         return None
-    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG"} - set(revision.environment_variables)
+    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG", "HEALTH_PORT"} - set(
+        revision.environment_variables
+    )
     return Container(
         image=revision.image,
         command=tuple(_command(revision)),

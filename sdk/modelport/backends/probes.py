@@ -23,6 +23,8 @@ from modelport.backends.base import Probe
 
 REQUEST = "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 UNIX_TABLE, TCP_TABLE = Path("/proc/net/unix"), Path("/proc/net/tcp")
+_SENTENCE = 200
+"""Longest that is told on."""
 LISTENING = "01"  # the kernel's word in the former
 OPEN = b"0[1245]"  # in the latter: established, or not closed yet by the other side
 
@@ -97,7 +99,7 @@ class Question:
         if ended:
             status = line.split()[1:2]
             code = int(status[0]) if status and status[0].isdigit() else 0
-            return Answer(200 <= code < 400, f"status {code}")
+            return Answer(200 <= code < 400, f"status {code}{_reason(self._received)}")
         return None if chunk else Answer(False, "a connection closed without an answer")
 
     def _connect(self) -> None:
@@ -105,6 +107,16 @@ class Question:
         code = self._socket.connect_ex(self._address)
         if code not in (0, errno.EISCONN):
             raise OSError(code, os.strerror(code))
+
+
+def _reason(received: bytes) -> str:
+    """What our own listener says beside the status, in its one sentence; nothing of what others say."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    sentence = body.decode(errors="replace")
+    is_ours = (
+        b"content-type: text/plain; charset=utf-8" in head and sentence.endswith(".") and len(sentence) < _SENTENCE
+    )
+    return f" ({sentence[:-1]})" if is_ours else ""
 
 
 class Prober:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import stat
 import time
@@ -91,6 +92,28 @@ def told_in(path: Path, lines: str) -> Failure | None:
 
 def _plainly(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def place_in(dump: str, entry_script: str) -> str:
+    """
+    Where the script is, by faulthandler's last stack: `score.py, line 5, in wait`; empty when it does not tell.
+
+    Of the thread whose stack has the script in it, the innermost line below the script's folder.
+    """
+    for stack in reversed(re.split(r"(?m)^(?=(?:Current thread|Thread) 0x)", dump)):
+        frames = re.findall(r'(?m)^  File "(.+)", line (\d+) in (.+)$', stack)
+        roots = [path[: -len(entry_script)] for path, _, _ in frames if path.endswith(f"/{entry_script}")]
+        for path, line, function in frames if roots else ():
+            if path.startswith(roots[0]):
+                return f"{path[len(roots[0]) :]}, line {line}, in {function}"
+    return ""
+
+
+def crashed_at(log: str, entry_script: str) -> str:
+    """` (score.py, line 5, in init)`, for a sentence, when the log ends with the stack of a crash; or nothing."""
+    _, crash, stack = log.rpartition("Fatal Python error: ")
+    place = place_in(stack, entry_script) if crash else ""
+    return f" ({place})" if place else ""
 
 
 def ending(exit_code: int | None) -> str:

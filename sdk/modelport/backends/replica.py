@@ -28,7 +28,7 @@ import psutil
 
 from modelport.backends.base import Debugger, Failure, Revision
 from modelport.backends.probes import Target
-from modelport.backends.records import FILE, Record, ending, private, told_in
+from modelport.backends.records import FILE, Record, crashed_at, ending, private, told_in
 
 LOG_BYTES = 10_000_000
 """A log file is copied to `<name>.1` and begun again when it is longer."""
@@ -61,8 +61,16 @@ class ReplicaProcess:
     """Whether it runs, once it was started."""
 
     def target(self, probe: str) -> Target:  # noqa: ARG002 (there is one address for all questions)
-        """Where a probe asks."""
-        return Target(self.address, "/")
+        """
+        Where a probe asks: a process beside the one that runs run(), which may have no time for questions.
+
+        The scoring server in an environment of an earlier version has none.
+        """
+        return Target(str(self._health if self._health.exists() else self.address), "/")
+
+    @property
+    def _health(self) -> Path:
+        return self._folder / "h"
 
     @property
     def id(self) -> str:
@@ -99,14 +107,14 @@ class ReplicaProcess:
         self.record.pid = self.record.started = None
         self.record.ready = False
         self._save()
-        for left in (Path(self.address), self._failure_file):
+        for left in (Path(self.address), self._health, self._failure_file):
             left.unlink(missing_ok=True)
         revision = self.record.revision
         with open(self.log, "ab", opener=private) as log, _birth_lock(self._folder) as held:
             child = subprocess.Popen(
                 [revision.python, "-m", "modelport_scoring", "--uds", self.address],
                 cwd=revision.app_root,
-                env=environment(revision, os.environ) | {"MODELPORT_FAILURE_FILE": str(self._failure_file)},
+                env=environment(revision, os.environ) | self._addresses,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -130,6 +138,11 @@ class ReplicaProcess:
 
     def _save(self) -> None:
         self.record.save(self._folder / FILE)
+
+    @property
+    def _addresses(self) -> dict[str, str]:
+        """Variables that name what is in its folder."""
+        return {"MODELPORT_FAILURE_FILE": str(self._failure_file), "MODELPORT_HEALTH_UDS": str(self._health)}
 
     @property
     def _failure_file(self) -> Path:
@@ -162,8 +175,10 @@ class ReplicaProcess:
         return ""
 
     def dump_stacks(self) -> None:
-        """Ask it to write into its log where each thread is (faulthandler, on SIGUSR1)."""
-        self._signal_session(signal.SIGUSR1)
+        """Ask it, whose children know no such signal, to write into its log where each thread is."""
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.send_signal(signal.SIGUSR1)
 
     def terminate(self) -> None:
         """Ask it to finish what is inside and to end."""
@@ -173,12 +188,8 @@ class ReplicaProcess:
 
     def kill(self) -> None:
         """End it and its children without asking."""
-        self._signal_session(signal.SIGKILL)
-
-    def _signal_session(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.is_running():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+            kill_session(self._process.pid)
 
     def failure(self) -> Failure:
         """Why it ended: in its own words where it left any, otherwise by its exit code."""
@@ -187,7 +198,8 @@ class ReplicaProcess:
         if told:
             return told
         when = "" if self.record.ready else " before it was ready"
-        return Failure(code="DeploymentFailed", message=f"A replica {ending(self._exit_code)}{when}.", log=lines)
+        place = crashed_at(lines, self.record.revision.entry_script)
+        return Failure(code="DeploymentFailed", message=f"A replica {ending(self._exit_code)}{when}{place}.", log=lines)
 
     def discarded(self) -> bool:
         """Remove its folder; the log stays."""

@@ -23,7 +23,7 @@ from attrs import define, evolve, field
 
 from modelport.backends.base import Debugger, Failure, Replica, Revision, State
 from modelport.backends.probes import Prober, Target, connections
-from modelport.backends.records import Record
+from modelport.backends.records import Record, place_in
 
 TICK = 0.04
 """Seconds between two looks at a replica: bounds how late a death is noticed, and paces the first probes."""
@@ -210,16 +210,18 @@ class Member:
             self._serve(now)
             self.process.note(ready=True)
         elif now >= self._began + self._patience:
-            message = (
-                f"A replica did not become ready within {self._patience:g} s: "
-                f"the last probe saw {self._readiness.saw}. Its log says where init() is; if it only needs more time, "
-                "give the readiness and liveness probes a longer initial_delay."
-            )
-            self._failure = Failure(code="ResourceNotReady", message=message)
+            self._failure = Failure(code="ResourceNotReady", message=self._late(""))
             self.rest()
             self.process.dump_stacks()
             self._until = now + DUMP
             self._look = self._dumping
+
+    def _late(self, place: str) -> str:
+        where = f"The script is at {place}" if place else "Its log says where init() is"
+        return (
+            f"A replica did not become ready within {self._patience:g} s: the last probe saw {self._readiness.saw}. "
+            f"{where}; if it only needs more time, give the readiness and liveness probes a longer initial_delay."
+        )
 
     @property
     def _patience(self) -> float:
@@ -277,7 +279,10 @@ class Member:
     def _ending(self, now: float) -> None:
         if self.process.ended():
             assert self._failure is not None
-            self._fall(now, evolve(self._failure, log=self.process.last_lines()))
+            failure = evolve(self._failure, log=self.process.last_lines())
+            if failure.code == "ResourceNotReady":
+                failure = evolve(failure, message=self._late(place_in(failure.log, self._fleet.revision.entry_script)))
+            self._fall(now, failure)
         else:
             self.process.kill()
 

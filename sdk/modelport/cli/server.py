@@ -71,14 +71,20 @@ def left_running(home: Path) -> list[int]:
     """
     Processes of a workspace that serve on although its server is gone: replicas and the gateway, by pid.
 
+    What a replica forked, for its probes say, has its command line, but is no replica.
+
     Raises:
         errors.DockerEngineNotAvailableError: Its replicas are containers, and Docker's engine does not answer.
     """
     if not home.is_dir():
         return []
     runtime = str(runtime_folder(home))
-    lines = ((process.pid, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
-    left = [pid for pid, line in lines if any(part.startswith(runtime) for part in line)]
+    found = {
+        process.pid: process.info["ppid"]
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if any(part.startswith(runtime) for part in process.info["cmdline"] or ())
+    }
+    left = [pid for pid, parent in found.items() if parent not in found]
     if launch.backend_of(home) == "docker":
         left += import_module("modelport.backends.docker").running(runtime_folder(home) / REPLICAS)
     return left

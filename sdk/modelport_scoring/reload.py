@@ -1,0 +1,42 @@
+"""
+Changes of the script's folder, told through a descriptor.
+
+watchfiles waits for them in Rust, in a thread of its own, and gathers those that come
+together; what Python writes itself beside the script (its caches) is no change.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib import import_module
+from pathlib import Path
+
+GATHER_MILLISECONDS = 200
+"""How long changes are gathered: editors write a file in several steps."""
+
+
+class NoWatcherError(Exception):
+    """watchfiles is not there."""
+
+
+def changes(folder: Path) -> int:
+    """
+    Return a descriptor that has something to read when a file in the folder has changed.
+
+    Raises:
+        NoWatcherError: watchfiles is not installed.
+    """
+    try:
+        watchfiles = import_module("watchfiles")
+    except ImportError as error:
+        raise NoWatcherError(f"--reload needs watchfiles: {error}. Run `pip install watchfiles`.") from error
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+
+    def watch() -> None:
+        for _ in watchfiles.watch(folder, debounce=GATHER_MILLISECONDS, step=20, raise_interrupt=False):
+            os.write(theirs, b"!")
+
+    threading.Thread(target=watch, name="reload", daemon=True).start()
+    return ours

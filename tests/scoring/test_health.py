@@ -1,0 +1,210 @@
+"""Whether a server is ready and lives, asked of another process than the one that runs run()."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from tests.scoring.conftest import UnixConnection
+
+from modelport_scoring.listener import CONNECTIONS
+from modelport_scoring.shared import SILENCE
+
+SCRIPT = """
+    import ctypes, json, os, threading, time
+    hold = ctypes.PyDLL(None).sleep  # keeps the interpreter to itself
+    def init():
+        if "SLOW" in os.environ:
+            print("in init", flush=True)
+            hold(int(os.environ["SLOW"]))
+    def run(data):
+        what, seconds = json.loads(data)
+        if what == "aside":
+            threading.Timer(0.2, hold, [seconds]).start()
+        elif what == "hold":
+            print("holding", flush=True)
+            hold(seconds)
+        else:
+            print("inside", flush=True)
+            time.sleep(seconds)
+        return what
+"""
+
+
+def ask(served, method="GET", path="/"):
+    connection = UnixConnection(served.folder / "h", timeout=5)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def heard(served, status):
+    """Until it is answered so; before the listener is there, it is not."""
+
+    def is_so():
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return ask(served)[0] == status
+        return False
+
+    served.wait_for(is_so)
+
+
+@pytest.fixture
+def observe(start):
+    """As `serve`, with health on a socket of its own, and ready by its word."""
+
+    def one(script, status=200, **environment):
+        served = start(script, MODELPORT_HEALTH_UDS="h", **environment)
+        heard(served, status)
+        return served
+
+    return one
+
+
+def check_answers(served, seconds):
+    """It answers, as a rule within 50 milliseconds; this machine has other things to do, too."""
+    took, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        assert ask(served)[0] == 200
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[len(took) // 2] < 0.05
+    assert max(took) < 2
+
+
+def test_it_is_ready_when_init_has_passed_and_not_before_though_init_keeps_the_interpreter(observe):
+    served = observe(SCRIPT, 503, SLOW="2")
+    served.wait_for(lambda: "in init" in served.log)
+    began = time.monotonic()
+    assert ask(served) == (503, "init() has not passed yet.")
+    assert time.monotonic() - began < 1
+    heard(served, 200)
+    assert served.score(["run", 0]).status == 200  # who is ready listens
+    assert ask(served) == (200, "Healthy")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_answers_while_run_keeps_the_interpreter_to_itself(observe, workers):
+    served = observe(SCRIPT, WORKER_COUNT=workers)
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, ["hold", int(SILENCE) + 2])
+        served.wait_for(lambda: "holding" in served.log)
+        check_answers(served, SILENCE + 1)
+        assert not inside.done()
+        assert inside.result().status == 200
+    assert ask(served)[0] == 200
+
+
+def test_a_server_that_is_stuck_outside_run_is_told_from_one_that_works(observe):
+    served = observe(SCRIPT, WORKER_TIMEOUT="1.5")
+    assert served.score(["aside", 60]).status == 200
+    heard(served, 503)
+    assert "no sign of life" in ask(served)[1]
+
+
+def test_run_may_keep_the_interpreter_for_the_worker_s_timeout_and_no_longer(observe):
+    served = observe(SCRIPT, WORKER_TIMEOUT="1.5")
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, ["hold", 60])
+        served.wait_for(lambda: "holding" in served.log)
+        assert ask(served)[0] == 200
+        heard(served, 503)
+        served.process.kill()
+        with pytest.raises(OSError):
+            inside.result()
+
+
+def test_a_server_that_drains_is_not_ready(observe):
+    served = observe(SCRIPT)
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, ["run", 1])
+        served.wait_for(lambda: "inside" in served.log)
+        served.process.terminate()
+        heard(served, 503)
+        assert "told to stop" in ask(served)[1]
+        assert inside.result().status == 200
+    assert served.process.wait(timeout=10) == 0
+    served.wait_for(lambda: not (served.folder / "h").exists())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_companion_ends_with_the_server(observe, number):
+    served = observe(SCRIPT)
+    (companion,) = psutil.Process(served.process.pid).children()
+    assert companion.name() == "modelport-probe"
+    assert companion.num_threads() == 1
+    served.process.send_signal(number)
+    served.process.wait(timeout=10)
+    served.wait_for(lambda: not companion.is_running())
+
+
+def test_the_companion_leaves_signals_to_the_server(observe):
+    served = observe(SCRIPT)
+    (companion,) = psutil.Process(served.process.pid).children()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        companion.send_signal(number)
+    assert ask(served)[0] == 200
+
+
+def test_without_being_asked_for_there_is_one_process(serve):
+    served = serve(SCRIPT)
+    assert psutil.Process(served.process.pid).children() == []
+
+
+def test_it_listens_on_a_port_by_azure_s_names(start):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    served = start(SCRIPT, HEALTH_PORT=str(port))
+
+    def is_healthy():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            return client.recv(4096).endswith(b"\r\n\r\nHealthy")
+        return False
+
+    served.wait_for(is_healthy)
+
+
+def test_an_address_that_is_taken_is_refused_by_name(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = start(SCRIPT, HEALTH_PORT=str(port))
+        assert served.process.wait(timeout=20) == 1
+    assert f"The server cannot listen on 127.0.0.1:{port}: Address already in use." in served.log
+
+
+def test_only_get_and_head_of_what_is_there_are_answered(observe):
+    served = observe(SCRIPT)
+    assert ask(served, "HEAD") == (200, "")
+    assert ask(served, "POST")[0] == 405
+    assert ask(served, path="/nowhere")[0] == 404
+    assert ask(served, path="/?verbose=1") == (200, "Healthy")
+
+
+def test_clients_that_stall_hold_nobody_up(observe):
+    served = observe(SCRIPT)
+    stalled = []
+    for number in range(3 * CONNECTIONS):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(served.folder / "h"))
+        client.settimeout(5)
+        client.sendall(b"GET / HTTP" if number % 2 else b"")
+        stalled.append(client)
+    check_answers(served, 0.5)
+    with stalled[-1] as endless, contextlib.suppress(OSError):
+        for _ in range(100):
+            endless.sendall(b"x" * 1000)
+    assert ask(served)[0] == 200
+    for client in stalled:
+        client.close()
+    (companion,) = psutil.Process(served.process.pid).children()
+    served.wait_for(lambda: companion.num_fds() < CONNECTIONS)
