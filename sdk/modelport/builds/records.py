@@ -61,7 +61,7 @@ class Records:
         return self.folder / f"{key}.lock"
 
     def image_name(self, kind: str, key: str) -> str:
-        """A name for what is made under `key`. It is this folder's alone: another home would take it with the same key."""
+        """A name for what is made under `key`, this folder's alone: another home with that key would take it."""
         place = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
         return f"modelport/{kind}:{key}-{place}"
 
