@@ -25,27 +25,36 @@ class Turns(Generic[T]):
     """
 
     def __init__(self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None) -> None:
-        self._free = self._places = places
-        self._note = note_runs
+        self._places = places
+        self._free = deque(range(places))
         self._work = work
+        self._note = note_runs
+        self._noting = threading.Lock()
         self._waiting: deque[T] = deque()
-        self._lock = threading.Lock()
 
     def take(self, item: T) -> None:
         """Work on the item, and then on what came meanwhile, if a place is free; leave it to another thread if not."""
-        with self._lock:
-            if self._free == 0:
-                self._waiting.append(item)
+        waiting, free = self._waiting, self._free
+        # No lock: who gives a place back looks at the queue after that, and who queues looks for a place after that.
+        waiting.append(item)
+        while waiting and free:
+            try:
+                place = free.pop()
+            except IndexError:  # another thread was quicker
                 return
-            self._free -= 1
             if self._note:
-                self._note(self._places - self._free)
-        while True:
-            self._work(item)
-            with self._lock:
-                if not self._waiting:
-                    self._free += 1
-                    if self._note:
-                        self._note(self._places - self._free)
-                    return
-                item = self._waiting.popleft()
+                self._told()
+            while waiting:
+                try:
+                    first = waiting.popleft()
+                except IndexError:
+                    break
+                self._work(first)
+            free.append(place)
+            if self._note:
+                self._told()
+
+    def _told(self) -> None:
+        with self._noting:  # or an older number could be the last one
+            if self._note:
+                self._note(self._places - len(self._free))
