@@ -18,10 +18,11 @@ from pathlib import Path
 
 from modelport_scoring import __version__, debugger
 from modelport_scoring.app import App
+from modelport_scoring.configuration import SettingsError, read_settings
 from modelport_scoring.logs import configure_logging
 from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.server import Server
-from modelport_scoring.settings import Settings, read_settings
+from modelport_scoring.settings import Settings
 from modelport_scoring.swagger import Swagger
 
 STAND_INS = Path(__file__).with_name("stand_ins")
@@ -30,6 +31,9 @@ STAND_INS = Path(__file__).with_name("stand_ins")
 SCRIPT_FAULT = 3
 """Exit status when the script cannot be served. Source: azureml-inference-server-http."""
 
+SETTINGS_FAULT = 2
+"""Exit status when the settings cannot be understood; argparse's own."""
+
 log = logging.getLogger(__package__)
 
 
@@ -37,7 +41,11 @@ def main() -> int:
     """Serve until told to stop; return the exit status."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where an init() hangs
-    settings = read_settings(sys.argv[1:], os.environ)
+    try:
+        settings = read_settings(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        print(f"modelport-scoring: {error}", file=sys.stderr, flush=True)  # noqa: T201  # there is no log yet
+        return SETTINGS_FAULT
     configure_logging()
     server = Server(settings)
     debugging = debugger.listen(settings.debug, settings.failure_file) if settings.debug else debugger.around()
