@@ -46,6 +46,7 @@ SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-enco
 """What a script's response cannot decide alone; the content type is passed on in its own way."""
 
 METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD"), "/swagger.json": ("GET", "HEAD")}
+"""Of each route. They are served below SERVICE_PATH_PREFIX too, for a proxy that does not take it off."""
 
 
 class App:
@@ -58,6 +59,9 @@ class App:
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self._settings = settings
         self._end = end
+        prefix = settings.path_prefix.strip("/")
+        self._routes = {route: route for route in METHODS}
+        self._routes.update({f"/{prefix}{route}": route for route in METHODS} if prefix else {})
         self._access = AccessLog()
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
@@ -66,19 +70,19 @@ class App:
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
         exchange = Exchange(protocol, environ, self._access)
-        allowed = METHODS.get(exchange.path)
-        if allowed is None:
+        route = self._routes.get(exchange.path)
+        if route is None:
             exchange.refuse(404, NOT_FOUND)
-        elif exchange.method not in allowed:
-            exchange.refuse(405, NOT_ALLOWED, ("allow", ", ".join(allowed)))
-        elif (fault := exchange.identify()) is not None:
+        elif exchange.method not in METHODS[route]:
+            exchange.refuse(405, NOT_ALLOWED, ("allow", ", ".join(METHODS[route])))
+        elif (fault := exchange.identify(versioned=self._settings.version_header)) is not None:
             exchange.refuse(431, fault)
         else:
             if self._cors is not None:
                 exchange.headers += self._cors.headers(environ)
-            if exchange.path == "/score":
+            if route == "/score":
                 self._score(exchange)
-            elif exchange.path == "/":
+            elif route == "/":
                 exchange.answer(200, HTML, b"Healthy")
             else:
                 version = parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get("version", ["2"])[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport_scoring import __version__
-from modelport_scoring.settings import DECLARED, Declared, Settings
+from modelport_scoring.settings import DECLARED, Declared, Settings, SettingsError
 
 AZURE_ROOT = Path("/var/azureml-app")
 """The app root of Azure's images."""
@@ -31,10 +31,6 @@ TELEMETRY = ("WORKSPACE_NAME", "HOSTNAME")
 
 COLLECTION = "AML_MODEL_DC_STORAGE_ENABLED"
 """Azure's first data collection, which it has given up."""
-
-
-class SettingsError(Exception):
-    """The server is told what it cannot understand; one sentence says what."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Exchange:
         self.headers: list[tuple[str, str]] = []
         self.data: Any = None
 
-    def identify(self) -> str | None:
+    def identify(self, *, versioned: bool) -> str | None:
         """
         Fill `headers` with the ids that the answer carries; return what is wrong with the request's, if anything is.
 
@@ -64,7 +64,8 @@ class Exchange:
         and is answered with that one or, without one, with the request's.
         """
         environ, headers = self.environ, self.headers
-        headers.append(VERSION)
+        if versioned:
+            headers.append(VERSION)
         if "HTTP_TRACEID" in environ:
             headers.append(("TraceId", environ["HTTP_TRACEID"]))
         request_id = environ.get("HTTP_X_REQUEST_ID")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LOOPBACK = "127.0.0.1"
+
 SWITCH = {
     **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
     **dict.fromkeys(("false", "0", "no", "off", "f", "n"), False),
@@ -51,8 +53,9 @@ def _port(text: str) -> int:
     return value
 
 
-def _any_port(text: str) -> int:
-    return 0 if text.strip() == "0" else _port(text)
+def _address(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    return f"{host or LOOPBACK}:{0 if port == '0' else _port(port)}"
 
 
 def _switch(text: str) -> bool:
@@ -78,6 +81,6 @@ PATH = Kind("path", "a path", _path)
 NUMBER = Kind("number", "a number above 0", _number)
 WHOLE = Kind("whole number", "a whole number above 0", _whole)
 PORT = Kind("port", "a port from 1 to 65535", _port)
-ANY_PORT = Kind("port", "a port from 0 (any that is free) to 65535", _any_port)
+ADDRESS = Kind("address", "a port, or host:port", _address)
 SWITCHED = Kind("true or false", "true or false", _switch)
 LEVEL = Kind("log level", f"one of {', '.join(LEVELS)}", _level)

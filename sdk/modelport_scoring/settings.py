@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from modelport_scoring.kinds import ANY_PORT, LEVEL, NUMBER, PATH, PORT, SWITCHED, TEXT, WHOLE, Kind
+from modelport_scoring.kinds import ADDRESS, LEVEL, LOOPBACK, NUMBER, PATH, PORT, SWITCHED, TEXT, WHOLE, Kind
 
-DEBUG = "127.0.0.1:5678"
+DEBUG = f"{LOOPBACK}:5678"
 """Where `--debug` without an address listens: debugpy's own port, which editors propose."""
+
+
+class SettingsError(Exception):
+    """The server is told what it cannot understand, or cannot do; one sentence says what."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Settings:
     model_dir: str | None = setting(
         None, TEXT, "AZUREML_MODEL_DIR", "--model_dir", "What the script reads from `AZUREML_MODEL_DIR`."
     )
-    host: str = setting("127.0.0.1", TEXT, "", "--host", "Address to listen on; `0.0.0.0` is every one.")
-    port: int = setting(5001, ANY_PORT, "SERVER_PORT", "--port", "Port to listen on.")
+    host: str = setting(LOOPBACK, TEXT, "", "--host", "Address to listen on; `0.0.0.0` is every one.")
+    port: int = setting(5001, PORT, "SERVER_PORT", "--port", "Port to listen on.")
     uds: Path | None = setting(None, PATH, "", "--uds", "Unix socket to listen on, instead of host and port.")
     health_port: int | None = setting(
         None, PORT, "HEALTH_PORT", "--health_port", "Port of a listener for probes alone.", shown="none of its own"
@@ -91,7 +95,7 @@ class Settings:
         False, SWITCHED, "MODELPORT_RELOAD", "--reload", "Serve the script anew when its files change.", bare="true"
     )
     debug: str = setting(
-        "", TEXT, "MODELPORT_DEBUG", "--debug", f"Let a debugger be attached, at {DEBUG} or HOST:PORT.", bare=DEBUG
+        "", ADDRESS, "MODELPORT_DEBUG", "--debug", f"Let a debugger be attached, at {DEBUG} or HOST:PORT.", bare=DEBUG
     )
     debug_port: int | None = setting(
         None,
