@@ -170,7 +170,7 @@ def test_the_log_has_azure_s_format_and_shows_prints_but_no_probes(serve):
         r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} I \[\d+\] modelport_scoring.access - POST /score 200 [\d.]+ms 1$"
     )
     assert re.search(pattern, served.log)
-    assert "in init\n" in served.log
+    assert re.search(r"(?m)^[\d-]+ [\d:,]+ I \[\d+\] azmlinfsrv.print - in init$", served.log)
     assert "for blue" in served.log
     assert "GET / " not in served.log
     assert "\nforged" not in served.log
