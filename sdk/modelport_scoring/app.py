@@ -61,7 +61,7 @@ class App:
         self._script = script
         self._input = script.input
         self._swagger = swagger
-        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins.strip(", ") else None
         self._settings = settings
         self._end = end
         prefix = settings.path_prefix.strip("/")
