@@ -6,10 +6,16 @@ Python (3.9 to 3.13) and packages are the user's: so it imports nothing of
 `modelport`, needs little (`requirements.txt` says what and why), and can be run
 by hand: `python -m modelport_scoring --entry_script score.py`.
 
-One process. Reading order, which is a request's way too:
+One process, unless more are asked for. Reading order, which is a request's way too:
 
-    __main__   settings, then the script with its init(), and only then a socket
-    settings   what the environment and the command line say
+    __main__   settings, the address, and then what was asked for
+    settings   what can be said to it, each thing once; `kinds` are the ways to spell one
+    configuration  what the command line, the environment and a file do say
+    greeting   what it says of that to who starts it by hand
+    address    whether it can listen there; `sockets` are where it does
+    service    the script with its init(), and only then a socket
+    keeper     several workers, and new ones for a changed script (`reload`); `worker` is what each knows of it
+    health     the process that says whether the server lives (`listener`), from what is `shared`
     script     the user's code: loading it, calling it, and saying what is wrong with it
     inputs     what run() is given: text, the request, or arguments
     schemas    what inference-schema's decorators say of them
@@ -21,7 +27,7 @@ One process. Reading order, which is a request's way too:
     turns      who may be in run() now, and who waits
     deadlines  who took too long
     debugger   who may look on
-    logs       Azure's format, and a cheap access log
+    logs       Azure's format, prints included, and a cheap access log
 
 A request occupies a thread only while its body arrives and while it is in run().
 One that waits for its turn is an entry in a queue, and one that is too late is

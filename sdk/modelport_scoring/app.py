@@ -32,6 +32,7 @@ NOT_FOUND = (
     "If you entered the URL manually please check your spelling and try again."
 )
 NOT_ALLOWED = "The method is not allowed for the requested URL."
+HEAD_NOT_ALLOWED = "Method not allowed"
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 INTERNAL_ERROR = "An unexpected internal error occurred. Check the logs for more info."
 WORKER_ENDED = (
@@ -45,7 +46,12 @@ RAN = ("x-ms-run-function-failed", "False")
 SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-encoding"}
 """What a script's response cannot decide alone; the content type is passed on in its own way."""
 
-METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD"), "/swagger.json": ("GET", "HEAD")}
+IDS = {"x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
+"""Headers with which a script's response cannot contradict the request."""
+
+READ = ("GET", "HEAD", "OPTIONS")
+METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": READ, "/swagger.json": READ}
+"""Of each route. They are served below SERVICE_PATH_PREFIX too, for a proxy that does not take it off."""
 
 
 class App:
@@ -66,9 +72,12 @@ class App:
         self._script = script
         self._input = script.input
         self._swagger = swagger
-        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins.strip(", ") else None
         self._settings = settings
         self._end = end
+        prefix = settings.path_prefix.strip("/")
+        self._routes = {route: route for route in METHODS}
+        self._routes.update({f"/{prefix}{route}": route for route in METHODS} if prefix else {})
         self._access = AccessLog()
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
@@ -77,19 +86,22 @@ class App:
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
         exchange = Exchange(protocol, environ, self._access)
-        allowed = METHODS.get(exchange.path)
-        if allowed is None:
+        # A client that joins an address with a slash at its end and a path gets what it wants, as from Werkzeug.
+        route = self._routes.get(exchange.path) or self._routes.get(f"/{exchange.path.lstrip('/')}")
+        if route is None:
             exchange.refuse(404, NOT_FOUND)
-        elif exchange.method not in allowed:
-            exchange.refuse(405, NOT_ALLOWED, ("allow", ", ".join(allowed)))
-        elif (fault := exchange.identify()) is not None:
+        elif exchange.method not in METHODS[route] and exchange.method != "HEAD":
+            exchange.refuse(405, NOT_ALLOWED, ("allow", ", ".join(METHODS[route])))
+        elif (fault := exchange.identify(versioned=self._settings.version_header)) is not None:
             exchange.refuse(431, fault)
         else:
             if self._cors is not None:
                 exchange.headers += self._cors.headers(environ)
-            if exchange.path == "/score":
+            if route == "/score":
                 self._score(exchange)
-            elif exchange.path == "/":
+            elif exchange.method == "OPTIONS":
+                exchange.answer(200, HTML, b"", ("allow", ", ".join(READ)))
+            elif route == "/":
                 exchange.answer(200, HTML, b"Healthy")
             else:
                 version = parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get("version", ["2"])[0]
@@ -106,8 +118,11 @@ class App:
                 exchange.data = self._input.of_body(exchange.environ, body)
             elif exchange.method == "GET":
                 exchange.data = self._input.of_query(exchange.environ)
-            else:
+            elif exchange.method == "OPTIONS":
                 exchange.answer(200, HTML, b"", RAN)
+                return
+            else:
+                exchange.refuse(405, HEAD_NOT_ALLOWED, ("allow", ", ".join(METHODS["/score"])))
                 return
         except Refusal as refusal:
             exchange.refuse(refusal.status, refusal.message)
@@ -188,6 +203,8 @@ class App:
         except Exception as error:  # noqa: BLE001  # the user's: a generator, for one, runs only now
             self._failed(exchange, error)
             return
+        ids = {name for name, _ in exchange.headers} & IDS
+        own = [each for each in own if each[0] not in ids]
         if status >= 500:
             own = [*(each for each in own if each[0] != RAN[0]), (RAN[0], "True")]
         exchange.answer(status, content_type, body, *own, *headers)

@@ -22,15 +22,15 @@ class Cors:
 
     def headers(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the headers to add to the answer of this request."""
-        asking = environ.get("HTTP_ORIGIN")
-        if not asking:
-            return [("access-control-allow-origin", origin) for origin in (["*"] if self._all else self._origins)]
-        if not self._all and asking.lower() not in self._lower:
+        origin = environ.get("HTTP_ORIGIN")
+        if not origin:
+            origin = "*" if self._all else self._origins[0]
+        elif not self._all and origin.lower() not in self._lower:
             return []
-        headers = [("access-control-allow-origin", asking)]
+        headers = [("access-control-allow-origin", origin)]
         if environ["REQUEST_METHOD"] == "OPTIONS":
             headers += _preflight(environ)
-        if self._all or len(self._origins) > 1:
+        if origin != "*" and (self._all or len(self._origins) > 1):
             headers.append(("vary", "Origin"))
         return headers
 

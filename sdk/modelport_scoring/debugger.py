@@ -2,7 +2,9 @@
 A debugger that can be attached while requests are answered.
 
 It listens from the start and waits for nobody: who attaches finds the process that
-serves, as it is. Only where `MODELPORT_DEBUG` says so, and loaded only then.
+serves, as it is. The other way round, which Azure has, it is the debugger that waits
+and the server that goes to it (`AZUREML_DEBUG_PORT`). Only where a setting says so,
+and loaded only then.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport_scoring.exchange import WSGIProtocol
+from modelport_scoring.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +41,7 @@ def listen(where: str, failure_file: Path | None) -> Any:
         The debugger; None when there is none.
     """
     try:
-        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of Python's own modules, in each log
-        debugger = import_module("debugpy")
+        debugger = _loaded()
     except ImportError as error:
         log.error("No debugger can be attached: %s. Add debugpy to the environment.", error)  # noqa: TRY400
         return None
@@ -56,6 +58,29 @@ def listen(where: str, failure_file: Path | None) -> Any:
     return debugger
 
 
+def connect(port: int) -> Any:
+    """
+    Go to the debugger that waits at this machine's port, and wait until it has set its breakpoints; return it.
+
+    Raises:
+        SettingsError: There is no debugpy, or no debugger at the port.
+
+    Source: azureml-inference-server-http.
+    """
+    log.warning("AZUREML_DEBUG_PORT is set: nothing is served before a debugger is there. It is not for production.")
+    try:
+        debugger = _loaded()
+        debugger.connect(port)
+    except ImportError as error:
+        raise SettingsError(f"AZUREML_DEBUG_PORT needs debugpy: {error}. Add debugpy to the environment.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"AZUREML_DEBUG_PORT is {port}, where no debugger waits: {error}. Start the one in the editor first."
+        ) from None
+    debugger.wait_for_client()
+    return debugger
+
+
 def around() -> Any:
     """The debugger that this process was started by, `python -m debugpy … -m modelport_scoring`; None without one."""
     return sys.modules.get("debugpy")
@@ -69,6 +94,11 @@ def followed(debugger: Any, handler: Handler) -> Handler:
         handler(protocol, environ)
 
     return handle
+
+
+def _loaded() -> Any:
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of Python's own modules, in each log
+    return import_module("debugpy")
 
 
 def _listening(debugger: Any, host: str, port: int) -> int | None:

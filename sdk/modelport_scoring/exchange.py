@@ -60,7 +60,7 @@ class Exchange:
         self.headers: list[tuple[str, str]] = []
         self.data: Any = None
 
-    def identify(self) -> str | None:
+    def identify(self, *, versioned: bool) -> str | None:
         """
         Fill `headers` with the ids that the answer carries; return what is wrong with the request's, if anything is.
 
@@ -76,11 +76,12 @@ class Exchange:
         )
         if request_id is None:
             request_id = _new_id()
-            if asked == PLAIN_IDS:
+            if asked == PLAIN_IDS and versioned:
                 self.headers = [VERSION, ("x-request-id", request_id), ("x-ms-request-id", request_id)]
                 return None
         headers = self.headers
-        headers.append(VERSION)
+        if versioned:
+            headers.append(VERSION)
         if trace_id is not None:
             headers.append(("TraceId", trace_id))
         if len(request_id) > HEADER_LIMIT:
@@ -116,7 +117,7 @@ def request_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     for key, value in environ.items():
         if key.startswith("HTTP_"):
             headers[key[5:].replace("_", "-").title()] = value
-        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
             headers[key.replace("_", "-").title()] = value
     return headers
 

@@ -8,6 +8,7 @@ Source: azureml-inference-server-http, for the choice, the messages and the stat
 
 from __future__ import annotations
 
+import codecs
 import inspect
 import json
 import sys
@@ -22,6 +23,9 @@ RAW_MODULES = (
     "azureml.contrib.services.aml_request",
 )
 """Where a script may have got its `@rawhttp` from: each notes there that it was used."""
+
+AS_WRITTEN = f"{__package__}.as_written"
+"""How escapes in a query that are no UTF-8 are decoded: not at all, as by Werkzeug."""
 
 Headers = Callable[[], "dict[str, str]"]
 """The request's headers, put together only when they are asked for."""
@@ -71,7 +75,7 @@ class Text:
 class Raw(Text):
     """The request itself. For `@rawhttp`."""
 
-    bodies = ("POST", "GET", "OPTIONS")
+    bodies = ("POST", "GET", "OPTIONS", "HEAD")
 
     def __init__(self, run: Run, parameters: Sequence[inspect.Parameter], *, with_headers: bool) -> None:
         super().__init__(run, parameters, with_headers=with_headers)
@@ -134,10 +138,17 @@ def _query(query: str) -> dict[str, Any]:
     """Return a query as a JSON object: values that are JSON as such, others as text, repeated keys as lists."""
     # WSGI hands bytes over as Latin-1.
     text = query.encode("latin-1").decode("utf-8", "replace")
-    values = {
-        key: [_json_or_text(item) for item in items] for key, items in parse_qs(text, keep_blank_values=True).items()
-    }
+    parsed = parse_qs(text, keep_blank_values=True, errors=AS_WRITTEN)
+    values = {key: [_json_or_text(item) for item in items] for key, items in parsed.items()}
     return {key: items if len(items) > 1 else items[0] for key, items in values.items()}
+
+
+def _as_written(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(AS_WRITTEN, _as_written)
 
 
 def _json_or_text(text: str) -> object:

@@ -1,44 +1,129 @@
 """
-The log: Azure's format, on standard output.
+The log: Azure's format, on standard output, `print()` included.
 
-Only our own loggers are configured, so that a script's `logging.basicConfig`, or
-the lack of it, means what it means in Azure.
+The logger that Azure's server writes to, `azmlinfsrv`, stands above our own: what a
+`logging.json` says of it holds for both. The root logger is left alone, so that a
+script's `logging.basicConfig`, or the lack of it, means what it means in Azure.
+
+Source: azureml-inference-server-http for the names, the format, what becomes of
+`print()`, and where a `logging.json` is looked for.
 """
 
 from __future__ import annotations
 
 import atexit
+import builtins
+import functools
+import json
 import logging
+import logging.config
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
+AZURE = "azmlinfsrv"
+"""The name of the server's logger in Azure; `azmlinfsrv.print` has what the script prints."""
+ACCESS = f"{__package__}.access"
 GRANIAN = "_granian"
 """The name of Granian's logger; that of its Rust half too."""
+
+FILE = "logging.json"
+"""A document for `logging.config.dictConfig`, which replaces what is set up here."""
 
 FLUSH_SECONDS = 0.05
 
 Answered = tuple[float, float, str, str, str, int, int]
 """Start and end by `time.perf_counter`, method, path, query, status, and the answer's size in bytes."""
 
+_print = builtins.print
 
-def configure_logging() -> None:
-    """Send our log and Granian's errors to standard output, and make `print()` appear line by line."""
+
+class LoggingError(Exception):
+    """The user's `logging.json` cannot be followed; one sentence says why."""
+
+
+class Formatter(logging.Formatter):
+    """Azure's format, in UTC. Under its name there, a `logging.json` may ask for it."""
+
+    converter = time.gmtime  # type: ignore[assignment]  # its default argument is the same
+
+    def __init__(self, fmt: str | None = FORMAT, datefmt: str | None = None, style: Any = "%") -> None:
+        super().__init__(fmt, datefmt, style)
+
+
+class Probes(logging.Filter):
+    """Drops lines of an access log that tell of a probe, for a `logging.json` that asks for it by Azure's name."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line stays."""
+        return "GET / HTTP/1.1" not in record.getMessage()
+
+
+class Output(logging.StreamHandler):  # type: ignore[type-arg]  # takes no argument before Python 3.11
+    """Our own handler: the access log takes a shorter way where it is the only one."""
+
+
+def configure_logging(level: str) -> None:
+    """Send our log, the script's prints and Granian's errors to standard output, line by line."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # TextIO, unless a script replaced it
-    formatter = logging.Formatter(FORMAT)
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
-    for name, level in ((__package__, logging.INFO), (GRANIAN, logging.ERROR)):
+    handler = Output(sys.stdout)
+    handler.setFormatter(Formatter())
+    for name, least in ((AZURE, level), (GRANIAN, "ERROR")):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
-        logger.setLevel(level)
+        logger.setLevel(least)
         logger.propagate = False
+    logging.getLogger(__package__).parent = logging.getLogger(AZURE)
+    _route_prints(sys.stdout)
+
+
+def replace_by_file(folders: Iterable[Path]) -> None:
+    """
+    Follow the `logging.json` of the first folder that has one.
+
+    Raises:
+        LoggingError: It is no JSON, or no configuration of logging.
+    """
+    path = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    if path is None:
+        return
+    try:
+        logging.config.dictConfig(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError, ImportError, OSError) as error:
+        reason = f"{error}" if error.__cause__ is None else f"{error}: {error.__cause__}"
+        raise LoggingError(f"{path} is no configuration of logging: {reason}.") from error
+    finally:
+        # A file that does not name them would silence what they say of a failing run().
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in (AZURE, __package__, GRANIAN):
+                logging.getLogger(name).disabled = False
+    logging.getLogger(AZURE).info("Loaded logging config from %s", path)
+
+
+def _route_prints(output: Any) -> None:
+    """
+    Make a `print()` to standard output a line of the log.
+
+    As in Azure `end` is not heard. A script that redirects standard output for a while still gets what
+    it prints meanwhile, which Azure's server takes away.
+    """
+    logger = logging.getLogger(f"{AZURE}.print")
+
+    @functools.wraps(_print)
+    def print_(*objects: Any, sep: Any = " ", end: Any = "\n", file: Any = None, flush: bool = False) -> None:
+        if (file or sys.stdout) is output:
+            logger.info((" " if sep is None else sep).join(map(str, objects)))
+        else:
+            _print(*objects, sep=sep, end=end, file=file, flush=flush)
+
+    builtins.print = print_
 
 
 class AccessLog:
@@ -46,12 +131,16 @@ class AccessLog:
     One line per request, `POST /score 200 0.412ms 13`, as Azure's server writes them.
 
     A call of `logging` costs as much as all the rest of a small request. So what a line says is kept for a
-    moment, and lines are made of it, many at a time, by a thread of their own.
+    moment, and lines are made of it, many at a time, by a thread of their own; through `logging` only where
+    somebody else's handlers wait for them.
     """
 
     def __init__(self) -> None:
-        self._prefix = f" I [{os.getpid()}] {__package__}.access - "
-        self._answered: deque[Answered] = deque()
+        self._logger = logging.getLogger(ACCESS)
+        self._prefix = f" I [{os.getpid()}] {ACCESS} - "
+        self._output = _only_output(self._logger)
+        wanted = self._logger.isEnabledFor(logging.INFO)
+        self._answered: deque[Answered] = deque(maxlen=None if wanted else 0)
         self.add: Callable[[Answered], None] = self._answered.append
         """Note one answered request."""
         threading.Thread(target=self._write_for_ever, name="access-log", daemon=True).start()
@@ -63,22 +152,47 @@ class AccessLog:
             self._write()
 
     def _write(self) -> None:
-        lines = []
-        epoch = time.time() - time.perf_counter()
-        second, clock = 0, ""
+        answered = []
         while self._answered:
-            started, ended, method, path, query, status, size = self._answered.popleft()
-            when = epoch + ended
+            answered.append(self._answered.popleft())
+        if not answered:
+            return
+        epoch = time.time() - time.perf_counter()
+        lines = [(epoch + each[1], _line(*each)) for each in answered]
+        if self._output is None:
+            self._hand_over(lines)
+        else:
+            self._output.write("".join(self._formatted(lines)))
+            self._output.flush()
+
+    def _formatted(self, lines: Iterable[tuple[float, str]]) -> Iterator[str]:
+        second, clock = 0, ""
+        for when, line in lines:
             if int(when) != second:
                 second = int(when)
                 clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
-            target = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
-            if query:
-                target = f"{target}?{query}"
-            lines.append(
-                f"{clock},{int(when * 1000) % 1000:03d}{self._prefix}"
-                f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {size}\n"
-            )
-        if lines:
-            sys.stdout.write("".join(lines))
-            sys.stdout.flush()
+            yield f"{clock},{int(when * 1000) % 1000:03d}{self._prefix}{line}\n"
+
+    def _hand_over(self, lines: Iterable[tuple[float, str]]) -> None:
+        for when, line in lines:
+            record = self._logger.makeRecord(ACCESS, logging.INFO, __file__, 0, line, (), None)
+            record.created, record.msecs = when, when % 1 * 1000
+            self._logger.handle(record)
+
+
+def _line(started: float, ended: float, method: str, path: str, query: str, status: int, size: int) -> str:
+    target = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+    if query:
+        target = f"{target}?{query}"
+    return f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {size}"
+
+
+def _only_output(logger: logging.Logger) -> Any | None:
+    """Return the stream that the logger's lines would go to unchanged; None where handlers of others see them."""
+    handlers: list[logging.Handler] = []
+    above: logging.Logger | None = logger
+    while above is not None:
+        handlers += above.handlers
+        above = above.parent if above.propagate else None
+    only = handlers[0] if len(handlers) == 1 and not logger.filters else None
+    return only.stream if isinstance(only, Output) else None

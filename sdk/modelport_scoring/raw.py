@@ -18,6 +18,9 @@ from werkzeug.wrappers import Request, Response
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+PROXIES = ("", "127.0.0.1", "::1")
+"""Where a proxy may be that ends TLS and says so: at a Unix socket, or on this machine. Source: gunicorn's default."""
+
 _rawHttpRequested = False  # noqa: N816  # the name in Azure's packages, which `inputs` asks in the same way
 
 
@@ -34,7 +37,10 @@ class AMLRequest(Request):
     @classmethod
     def of(cls, environ: Mapping[str, Any], body: bytes) -> AMLRequest:
         """Return the request in a WSGI environment whose body has been read already."""
-        own = {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": str(len(body))}
+        # Read up to its end, with or without a length: where the client told none, the script sees none.
+        own = {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}
+        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and environ.get("REMOTE_ADDR", "") in PROXIES:
+            own["wsgi.url_scheme"] = "https"
         return cls({"SCRIPT_NAME": "", **environ, **own})
 
 

@@ -60,7 +60,10 @@ class Script:
         self._path = str(app_root / entry_script)
         module = self._load()
         self._init: Callable[[], Any] = self._function(module, "init")
-        self._run = self._function(module, "run")
+        # Azure's designer wraps a script in one of its own, whose run() only passes on what it is given.
+        wrapped = getattr(module, "driver_module", None)
+        owner = wrapped if isinstance(wrapped, ModuleType) and hasattr(wrapped, "run") else module
+        self._run = self._function(owner, "run")
         self._decorated = schemas.is_decorated(self._run)
         self.input = self._chosen_input()
 

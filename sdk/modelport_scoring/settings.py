@@ -1,118 +1,187 @@
-"""What the server is told: Azure's environment variables, a few of our own, and flags over both."""
+"""
+What the server can be told, each thing once.
+
+One declaration says a setting's flag, its variable, its kind, its default and its
+purpose. `configuration` reads them all from the command line, the environment and
+the configuration file; `--help` and the README's table are made of them.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from modelport_scoring.kinds import ADDRESS, LEVEL, LOOPBACK, NUMBER, PATH, PORT, SWITCHED, TEXT, WHOLE, Kind
+
+DEBUG = f"{LOOPBACK}:5678"
+"""Where `--debug` without an address listens: debugpy's own port, which editors propose."""
+
+
+class SettingsError(Exception):
+    """The server is told what it cannot understand, or cannot do; one sentence says what."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """
+    How a setting is written.
+
+    Attributes:
+        variable: Its name in the environment and in the configuration file; empty: it has none.
+        flag: Its name on the command line; empty: it has none.
+        bare: What the flag means without a value; None: it needs one.
+        shown: Its default, for people.
+    """
+
+    kind: Kind
+    variable: str
+    flag: str
+    purpose: str
+    bare: str | None = None
+    shown: str = ""
+
+
+def setting(
+    default: Any,
+    kind: Kind,
+    variable: str,
+    flag: str,
+    purpose: str,
+    *,
+    bare: str | None = None,
+    shown: str | None = None,
+    secret: bool = False,
+) -> Any:
+    """Declare a field."""
+    if shown is None:
+        shown = str(default).lower() if isinstance(default, bool) else "" if default is None else str(default)
+    declared = Declared(kind, variable, flag, purpose, bare, shown)
+    return field(default=default, repr=not secret, metadata={"declared": declared})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to listen, what to run, and the limits. Times in seconds."""
+    """What the server is told. Times in seconds; empty text is none."""
 
-    app_root: Path
-    """Working directory and import path of the script. AML_APP_ROOT; the working directory when it is not set."""
-    entry_script: str
-    """Path of the script below `app_root`. AZUREML_ENTRY_SCRIPT; Azure's default is `main.py`."""
-    model_dir: str | None
-    """What the script reads from AZUREML_MODEL_DIR."""
-    uds: Path | None
-    """Unix socket to listen on, instead of `host` and `port`."""
-    host: str
-    port: int
-    deployment: str
-    """Name for the log. MODELPORT_DEPLOYMENT."""
-    failure_file: Path | None
-    """Where a script that cannot be served is reported, as JSON. MODELPORT_FAILURE_FILE."""
-    max_concurrent_requests: int = 1
-    """How many requests may be in run() at once. MODELPORT_MAX_CONCURRENT_REQUESTS."""
-    scoring_timeout_ms: int = 3_600_000
-    """Longest that a caller waits for run(). SCORING_TIMEOUT_MS."""
-    body_timeout: float = 60.0
-    """Longest that a request's body may take to arrive. MODELPORT_BODY_TIMEOUT_SECONDS."""
-    max_body_bytes: int = 100 * 1024 * 1024
-    """Source: the nginx in Azure's images. MODELPORT_MAX_BODY_BYTES."""
-    grace: float = 30.0
-    """How long requests may go on after SIGTERM. MODELPORT_GRACE_SECONDS."""
-    cors_origins: str = ""
-    """Origins whose pages may read the answers, with commas between them. AML_CORS_ORIGINS."""
-    debug: str = ""
-    """Where a debugger can be attached, `host:port`. MODELPORT_DEBUG."""
-    worker_count: int = 1
-    """Processes that serve. WORKER_COUNT."""
-    worker_timeout: float = 300.0
-    """Longest that run() may keep the interpreter to itself. WORKER_TIMEOUT."""
-    worker_preload: bool = False
-    """Whether init() runs once, and the workers are forked after it. WORKER_PRELOAD."""
-    health_port: int | None = None
-    """Where another process tells whether the server is ready and lives; None: only where requests go. HEALTH_PORT."""
-    health_uds: Path | None = None
-    """The same as a Unix socket. MODELPORT_HEALTH_UDS."""
-    reload: bool = False
-    """Whether a change of the script's folder starts it anew."""
-    service_name: str = "ML service"
-    """The title in /swagger.json. SERVICE_NAME."""
-    service_version: str = "1.0"
-    """The version in /swagger.json. SERVICE_VERSION."""
-
-
-def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Return the settings; a flag wins over its variable. Exits with status 2 on what cannot be understood."""
-    parser = argparse.ArgumentParser(prog="python -m modelport_scoring", description="Serve a scoring script.")
-    parser.add_argument("--entry_script", default=environment.get("AZUREML_ENTRY_SCRIPT") or "main.py")
-    parser.add_argument("--model_dir", default=environment.get("AZUREML_MODEL_DIR"))
-    parser.add_argument("--uds", type=Path, help="Unix socket to listen on, instead of host and port")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=5001)
-    parser.add_argument("--worker_count", type=int, default=environment.get("WORKER_COUNT") or 1)
-    parser.add_argument("--health_port", type=int, default=_health_port(environment))
-    parser.add_argument("--health_uds", type=Path, default=environment.get("MODELPORT_HEALTH_UDS") or None)
-    parser.add_argument("--reload", action="store_true", help="serve the script as it is now, after each change")
-    flags = parser.parse_args(arguments)
-    if flags.worker_count < 1:
-        parser.error(f"WORKER_COUNT is {flags.worker_count}: it must be a number above 0.")
-
-    def number(name: str, default: float) -> float:
-        text = environment.get(name) or str(default)
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not value > 0:
-            parser.error(f"{name} is {text!r}: it must be a number above 0.")
-        return value
-
-    failure_file = environment.get("MODELPORT_FAILURE_FILE")
-    return Settings(
-        app_root=Path(environment.get("AML_APP_ROOT") or Path.cwd()).absolute(),
-        entry_script=flags.entry_script,
-        model_dir=flags.model_dir,
-        uds=flags.uds and flags.uds.absolute(),
-        host=flags.host,
-        port=flags.port,
-        deployment=environment.get("MODELPORT_DEPLOYMENT", ""),
-        failure_file=Path(failure_file).absolute() if failure_file else None,
-        max_concurrent_requests=int(number("MODELPORT_MAX_CONCURRENT_REQUESTS", Settings.max_concurrent_requests)),
-        scoring_timeout_ms=int(number("SCORING_TIMEOUT_MS", Settings.scoring_timeout_ms)),
-        body_timeout=number("MODELPORT_BODY_TIMEOUT_SECONDS", Settings.body_timeout),
-        max_body_bytes=int(number("MODELPORT_MAX_BODY_BYTES", Settings.max_body_bytes)),
-        grace=number("MODELPORT_GRACE_SECONDS", Settings.grace),
-        cors_origins=environment.get("AML_CORS_ORIGINS", ""),
-        debug=environment.get("MODELPORT_DEBUG", ""),
-        worker_count=flags.worker_count,
-        worker_timeout=number("WORKER_TIMEOUT", Settings.worker_timeout),
-        worker_preload=environment.get("WORKER_PRELOAD", "").lower() == "true",
-        health_port=flags.health_port,
-        health_uds=flags.health_uds and Path(flags.health_uds).absolute(),
-        reload=flags.reload,
-        service_name=environment.get("SERVICE_NAME") or Settings.service_name,
-        service_version=environment.get("SERVICE_VERSION") or Settings.service_version,
+    entry_script: str = setting(
+        "main.py", TEXT, "AZUREML_ENTRY_SCRIPT", "--entry_script", "The scoring script, below the app root."
     )
+    model_dir: str | None = setting(
+        None, TEXT, "AZUREML_MODEL_DIR", "--model_dir", "What the script reads from `AZUREML_MODEL_DIR`."
+    )
+    host: str = setting(LOOPBACK, TEXT, "", "--host", "Address to listen on; `0.0.0.0` is every one.")
+    port: int = setting(5001, PORT, "SERVER_PORT", "--port", "Port to listen on.")
+    uds: Path | None = setting(None, PATH, "", "--uds", "Unix socket to listen on, instead of host and port.")
+    health_port: int | None = setting(
+        None, PORT, "HEALTH_PORT", "--health_port", "Port of a listener for probes alone.", shown="none of its own"
+    )
+    health_uds: Path | None = setting(
+        None, PATH, "MODELPORT_HEALTH_UDS", "--health_uds", "Unix socket of such a listener."
+    )
+    separate_health: bool = setting(
+        False, SWITCHED, "SEPERATE_HEALTH_ENDPOINT", "", "Whether `HEALTH_PORT` counts, with 5000 as its default."
+    )
+    worker_count: int = setting(1, WHOLE, "WORKER_COUNT", "--worker_count", "Processes that call run().")
+    worker_timeout: float = setting(
+        300.0,
+        NUMBER,
+        "WORKER_TIMEOUT",
+        "",
+        "How many seconds a worker may be silent before it is replaced.",
+        shown="300",
+    )
+    worker_preload: bool = setting(
+        False, SWITCHED, "WORKER_PRELOAD", "", "Whether init() runs once, before the workers are forked."
+    )
+    reload: bool = setting(
+        False, SWITCHED, "MODELPORT_RELOAD", "--reload", "Serve the script anew when its files change.", bare="true"
+    )
+    debug: str = setting(
+        "", ADDRESS, "MODELPORT_DEBUG", "--debug", f"Let a debugger be attached, at {DEBUG} or HOST:PORT.", bare=DEBUG
+    )
+    debug_port: int | None = setting(
+        None,
+        PORT,
+        "AZUREML_DEBUG_PORT",
+        "",
+        "Port of a debugger that waits for the server: connect to it at the start.",
+    )
+    cors_origins: str = setting(
+        "",
+        TEXT,
+        "AML_CORS_ORIGINS",
+        "--access_control_allow_origins",
+        "Origins whose pages may read the answers, with commas between them.",
+    )
+    app_insights: bool = setting(False, SWITCHED, "AML_APP_INSIGHTS_ENABLED", "", "Send to Application Insights.")
+    app_insights_key: str = setting(
+        "",
+        TEXT,
+        "AML_APP_INSIGHTS_KEY",
+        "--appinsights_instrumentation_key",
+        "Its instrumentation key; the flag enables it too.",
+        secret=True,
+    )
+    log_responses: bool = setting(
+        True, SWITCHED, "APP_INSIGHTS_LOG_RESPONSE_ENABLED", "", "Whether answers are sent there."
+    )
+    version_header: bool = setting(
+        True, SWITCHED, "SERVER_VERSION_LOG_RESPONSE_ENABLED", "", "Whether answers have `x-ms-server-version`."
+    )
+    log_level: str = setting("INFO", LEVEL, "AZUREML_LOG_LEVEL", "", "The least severe lines that are logged.")
+    scoring_timeout_ms: int = setting(
+        3_600_000, WHOLE, "SCORING_TIMEOUT_MS", "", "Longest that a caller waits for run(), in milliseconds."
+    )
+    max_concurrent_requests: int = setting(
+        1, WHOLE, "MODELPORT_MAX_CONCURRENT_REQUESTS", "", "How many requests may be in run() at once."
+    )
+    body_timeout: float = setting(
+        60.0, NUMBER, "MODELPORT_BODY_TIMEOUT_SECONDS", "", "Longest that a request's body may take.", shown="60"
+    )
+    max_body_bytes: int = setting(
+        100 * 1024 * 1024, WHOLE, "MODELPORT_MAX_BODY_BYTES", "", "Longest body; that of the nginx in Azure's images."
+    )
+    grace: float = setting(
+        30.0, NUMBER, "MODELPORT_GRACE_SECONDS", "", "How many seconds requests may go on after SIGTERM.", shown="30"
+    )
+    app_root: Path = setting(
+        Path(),
+        PATH,
+        "AML_APP_ROOT",
+        "",
+        "Working directory and import path of the script.",
+        shown="`/var/azureml-app` where there is one, else the working directory",
+    )
+    source_directory: str = setting(
+        "", TEXT, "AZUREML_SOURCE_DIRECTORY", "", "A folder below the app root that imports are looked for in, too."
+    )
+    path_prefix: str = setting(
+        "",
+        TEXT,
+        "SERVICE_PATH_PREFIX",
+        "",
+        "Put before the paths in `/swagger.json`; they are served with and without.",
+    )
+    service_name: str = setting("ML service", TEXT, "SERVICE_NAME", "", "The title in `/swagger.json`.")
+    service_version: str = setting("1.0", TEXT, "SERVICE_VERSION", "", "The version in `/swagger.json`.")
+    deployment: str = setting("", TEXT, "MODELPORT_DEPLOYMENT", "", "Name of the deployment, for the log.")
+    failure_file: Path | None = setting(
+        None, PATH, "MODELPORT_FAILURE_FILE", "", "Where a script that cannot be served is reported, as JSON."
+    )
+    config_file: Path | None = setting(
+        None,
+        PATH,
+        "AZUREML_CONFIG_FILE",
+        "--config_file",
+        "A JSON object of variables, which the environment wins over.",
+        shown="`config.json` in the app root, else beside the script",
+    )
+    warnings: tuple[str, ...] = ()
+    """What was odd about the settings; for the log, which they configure."""
 
 
-def _health_port(environment: Mapping[str, str]) -> str | None:
-    """Source: azureml-inference-server-http, the spelling too."""
-    separate = environment.get("SEPERATE_HEALTH_ENDPOINT", "").lower() == "true"
-    return environment.get("HEALTH_PORT") or ("5000" if separate else None)
+DECLARED: dict[str, Declared] = {
+    each.name: each.metadata["declared"] for each in fields(Settings) if "declared" in each.metadata
+}
+"""The settings by the names of their fields."""

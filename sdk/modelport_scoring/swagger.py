@@ -77,6 +77,8 @@ def _made(version: str, script: Script, settings: Settings) -> dict[str, Any]:
     error = {"type": "object", "properties": {"message": {"type": "string"}}}
     schemas = {"ServiceInput": given, "ServiceOutput": returned, "ErrorResponse": error}
     bearer = {"type": "apiKey", "name": "Authorization", "in": "header", "description": "For example: Bearer abc123"}
+    prefix = settings.path_prefix.strip("/")
+    base = f"/{prefix}" if prefix else ""
     info = {
         "title": settings.service_name,
         "description": f"API specification for the Azure Machine Learning service {settings.service_name}",
@@ -90,14 +92,14 @@ def _made(version: str, script: Script, settings: Settings) -> dict[str, Any]:
             "consumes": ["application/json"],
             "produces": ["application/json"],
             "securityDefinitions": {"Bearer": bearer},
-            "paths": _paths(_Second()),
+            "paths": _paths(_Second(), base),
             "definitions": schemas,
         }
     return {
         "openapi": "3.0.3" if version == "3" else "3.1.0",
         "info": info,
         "security": [{"Bearer": []}],
-        "paths": _paths(_Third()),
+        "paths": _paths(_Third(), base),
         "components": {"schemas": schemas, "securitySchemes": {"Bearer": bearer}},
     }
 
@@ -136,17 +138,17 @@ class _Third:
         return {"requestBody": self.json(description, name)}
 
 
-def _paths(spell: _Second | _Third) -> dict[str, Any]:
+def _paths(spell: _Second | _Third, base: str) -> dict[str, Any]:
     failed = {"default": spell.json(FAILED, "ErrorResponse")}
     return {
-        "/": {
+        f"{base}/": {
             "get": {
                 "operationId": "ServiceHealthCheck",
                 "description": "Simple health check endpoint to ensure the service is up at any given point.",
                 "responses": {"200": spell.text(HEALTHY, "Healthy"), **failed},
             }
         },
-        "/score": {
+        f"{base}/score": {
             "post": {
                 "operationId": "RunMLService",
                 "description": "Run web service's model and get the prediction output",
@@ -155,7 +157,7 @@ def _paths(spell: _Second | _Third) -> dict[str, Any]:
                 "responses": {"200": spell.json(PROCESSED, "ServiceOutput"), **failed},
             }
         },
-        "/swagger.json": {
+        f"{base}/swagger.json": {
             "get": {
                 "operationId": "GetSwaggerSpec",
                 "description": "Get the Swagger specification.",

@@ -2,6 +2,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -296,8 +297,8 @@ class TestProcesses(BackendContract):
         backend.apply(wanted)
         log = options["logs"] / wanted.id / "0.log"
         eventually(lambda: log.with_name("0.log.1").exists() and log.stat().st_size > 100)
-        lines = [line for line in backend.logs(wanted.id, 100_000).splitlines() if line.startswith("line")]
-        numbers = [int(line.split()[1]) for line in lines]
+        found = re.findall(r" - line (\d+)$", backend.logs(wanted.id, 100_000), re.MULTILINE)
+        numbers = [int(each) for each in found]
         assert numbers == sorted(numbers)
         assert numbers[-1] > 100
         backend.remove(wanted.id)

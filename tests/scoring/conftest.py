@@ -127,7 +127,7 @@ Serve = Callable[..., Served]
 @pytest.fixture
 def start() -> Iterator[Serve]:
     """
-    `start(script, *flags, VARIABLE=…)` starts a server (on a Unix socket unless flags name a port).
+    `start(script, *flags, VARIABLE=…)` starts a server (on a Unix socket unless flags name another place).
 
     `python` is the interpreter, unless the tests' own; `files` are written beside the script.
     """
@@ -147,7 +147,7 @@ def start() -> Iterator[Serve]:
         for name, text in (files or {}).items():
             (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "app" / name).write_text(text)
-        listens = "--port" in flags
+        listens = "--port" in flags or "--uds" in flags
         started.append(Served(folder, flags if listens else ("--uds", str(folder / "s"), *flags), environment, python))
         return started[-1]
 

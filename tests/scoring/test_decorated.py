@@ -346,7 +346,7 @@ def test_swagger_files_of_the_user_s_win(serve):
         "version": "7",
     }
     assert served.request("HEAD", "/swagger.json").body == b""
-    assert served.request("POST", "/swagger.json").headers["allow"] == "GET, HEAD"
+    assert served.request("POST", "/swagger.json").headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_a_swagger_file_that_is_not_json_ends_the_server_with_its_reason(start):

@@ -88,4 +88,4 @@ def test_a_hanging_init_ends_with_sigterm(start):
 def test_settings_that_are_no_numbers_are_refused_by_name(start):
     served = start("", SCORING_TIMEOUT_MS="soon")
     assert served.process.wait(timeout=20) == 2
-    assert "SCORING_TIMEOUT_MS is 'soon': it must be a number above 0." in served.log
+    assert "SCORING_TIMEOUT_MS is 'soon': it must be a whole number above 0." in served.log

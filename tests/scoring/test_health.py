@@ -163,7 +163,7 @@ def test_it_listens_on_a_port_by_azure_s_names(start):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    served = start(SCRIPT, HEALTH_PORT=str(port))
+    served = start(SCRIPT, HEALTH_PORT=str(port), SEPERATE_HEALTH_ENDPOINT="true")
 
     def is_healthy():
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
@@ -177,9 +177,9 @@ def test_it_listens_on_a_port_by_azure_s_names(start):
 def test_an_address_that_is_taken_is_refused_by_name(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        served = start(SCRIPT, HEALTH_PORT=str(port))
-        assert served.process.wait(timeout=20) == 1
-    assert f"The server cannot listen on 127.0.0.1:{port}: Address already in use." in served.log
+        served = start(SCRIPT, HEALTH_PORT=str(port), SEPERATE_HEALTH_ENDPOINT="true")
+        assert served.process.wait(timeout=20) == 2
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another one with --health" in served.log
 
 
 def test_only_get_and_head_of_what_is_there_are_answered(observe):

@@ -170,7 +170,7 @@ def test_the_log_has_azure_s_format_and_shows_prints_but_no_probes(serve):
         r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} I \[\d+\] modelport_scoring.access - POST /score 200 [\d.]+ms 1$"
     )
     assert re.search(pattern, served.log)
-    assert "in init\n" in served.log
+    assert re.search(r"(?m)^[\d-]+ [\d:,]+ I \[\d+\] azmlinfsrv.print - in init$", served.log)
     assert "for blue" in served.log
     assert "GET / " not in served.log
     assert "\nforged" not in served.log
@@ -207,3 +207,29 @@ def test_the_script_finds_its_neighbours_its_folder_and_its_model(start):
 
 def test_the_socket_is_its_owner_s_alone(serve):
     assert stat.S_IMODE(serve(ECHO).uds.stat().st_mode) == 0o600
+
+
+def test_a_script_in_azure_s_designer_s_wrapping_is_called_itself(serve):
+    served = serve(
+        """
+        import inner as driver_module
+        def init(): driver_module.found = "by the wrapping"
+        def run(*data): raise AssertionError("the wrapping's own")
+        """,
+        files={"inner.py": "def run(data): return [data, found]\n"},
+    )
+    assert served.score(7).body == b'["7", "by the wrapping"]'
+
+
+def test_without_an_origin_pages_of_several_are_told_of_one(serve):
+    served = serve(ECHO, AML_CORS_ORIGINS="http://b, http://a")
+    connection = served.connection()
+    connection.request("POST", "/score", body="1")
+    answer = connection.getresponse()
+    assert answer.headers.get_all("access-control-allow-origin") == ["http://a"]
+    assert answer.headers["vary"] == "Origin"
+    connection.close()
+
+
+def test_origins_that_are_none_are_no_origins(serve):
+    assert "access-control-allow-origin" not in serve(ECHO, AML_CORS_ORIGINS=" , ").score(1).headers

@@ -226,4 +226,4 @@ def test_a_script_s_children_know_nothing_of_the_keeper(serve):
 def test_a_server_of_no_workers_is_refused_by_name(start):
     served = start(SCRIPT, WORKER_COUNT="0")
     assert served.process.wait(timeout=20) == 2
-    assert "WORKER_COUNT is 0: it must be a number above 0." in served.log
+    assert "WORKER_COUNT is '0': it must be a whole number above 0." in served.log

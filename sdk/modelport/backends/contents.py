@@ -41,6 +41,7 @@ REPLICA, REVISION = "modelport.replica", "modelport.revision"
 STRANGER = 1001
 """Whom containers run as when this server is root. Source: the user of Azure's inference images."""
 
+_HEALTH_VARIABLES = {"HEALTH_PORT": str(HEALTH_PORT), "SEPERATE_HEALTH_ENDPOINT": "true"}
 _ROOT, _HEALTH = Route(port=PORT, path="/"), Route(port=HEALTH_PORT, path="/")
 
 
@@ -156,7 +157,7 @@ def variables(revision: Revision) -> dict[str, str]:
             "MODELPORT_GRACE_SECONDS": f"{revision.request_timeout:g}",
         }
     if revision.python and not revision.azure_server:
-        found["HEALTH_PORT"] = str(HEALTH_PORT)
+        found |= _HEALTH_VARIABLES
     if has_debugger(revision):
         found["MODELPORT_DEBUG"] = f"0.0.0.0:{DEBUG_PORT}"
     return found
@@ -166,7 +167,7 @@ def described(revision: Revision) -> Container | None:
     """What a container is made of that is no replica; None when the image brings a server of its own."""
     if not revision.python:
         return None
-    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG", "HEALTH_PORT"} - set(
+    ours = {"HOME", "TMPDIR", "USER", "MODELPORT_FAILURE_FILE", "MODELPORT_DEBUG", *_HEALTH_VARIABLES} - set(
         revision.environment_variables
     )
     return Container(

@@ -1,0 +1,157 @@
+"""Where lines go: prints, `logging.json`, levels, and the access log's two ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from .conftest import SDK
+
+LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ([DIWEC]) \[\d+\] ([\w.]+) - (.*)")
+
+PRINTS = """
+    import contextlib, io, sys
+    def init():
+        print("several", 2, sep="-")
+        print("two\\nlines")
+        print()
+        print("no", "end", end="")
+        print("nothing between", 1, sep=None, end=None)
+        print("to stderr", file=sys.stderr)
+        sys.stdout.write("written\\n")
+        kept = io.StringIO()
+        with contextlib.redirect_stdout(kept):
+            print("kept")
+        assert kept.getvalue() == "kept\\n"
+        print("100 %s %d")
+    def run(data): print("in run", flush=True)
+"""
+
+
+def lines_of(served, logger):
+    return [(m[2], m[4]) for m in map(LINE.fullmatch, served.log.splitlines()) if m and m[3] == logger]
+
+
+def test_prints_are_lines_of_azure_s_logger(serve):
+    served = serve(PRINTS)
+    served.score(1)
+    served.wait_for(lambda: "POST /score 200" in served.log)
+    assert lines_of(served, "azmlinfsrv.print") == [
+        ("I", text) for text in ("several-2", "two", "", "no end", "nothing between 1", "100 %s %d", "in run")
+    ]
+    assert " - two\nlines\n" in served.log
+    for unrouted in ("to stderr", "written"):
+        assert unrouted in served.log.splitlines()
+    assert "kept" not in served.log
+
+
+def test_times_are_utc(serve):
+    served = serve("def init(): print('now')\ndef run(data): pass\n", TZ="Asia/Tokyo")
+    said = next(m[1] for m in map(LINE.fullmatch, served.log.splitlines()) if m and m[4] == "now")
+    told = datetime.strptime(said, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    assert abs((datetime.now(timezone.utc) - told).total_seconds()) < 600
+
+
+def test_a_higher_level_leaves_only_what_is_as_severe(serve):
+    served = serve("def init(): print('quiet')\ndef run(data): return 1 / 0\n", AZUREML_LOG_LEVEL="error")
+    assert served.score(1).status == 500
+    served.wait_for(lambda: "ZeroDivisionError" in served.log)
+    assert {m[2] for m in map(LINE.fullmatch, served.log.splitlines()) if m} == {"E"}
+    assert "quiet" not in served.log
+    assert "POST /score" not in served.log
+
+
+def own_logging(**loggers):
+    """A `logging.json` as Azure's documentation shows one, with a handler that writes to a file beside the log."""
+    return json.dumps(
+        {
+            "version": 1,
+            "filters": {"probes": {"()": "azureml_inference_server_http.log_config.RootAccessFilter"}},
+            "formatters": {
+                "own": {
+                    "class": "azureml_inference_server_http.log_config.AMLLogFormatter",
+                    "format": "%(name)s: %(message)s",
+                }
+            },
+            "handlers": {
+                "own": {
+                    "class": "logging.FileHandler",
+                    "filename": "../own.log",
+                    "formatter": "own",
+                    "filters": ["probes"],
+                }
+            },
+            "loggers": loggers,
+        }
+    )
+
+
+SCRIPT = """
+    import logging
+    def init(): print("in init")
+    def run(data):
+        logging.getLogger("mine").debug("in run")
+        return 1 / int(data)
+"""
+
+
+@pytest.mark.parametrize("place", ["logging.json", "code/logging.json"])
+def test_a_logging_json_replaces_the_configuration(serve, place):
+    azure = {"level": "INFO", "handlers": ["own"], "propagate": False}
+    files = {
+        place: own_logging(azmlinfsrv=azure, mine={"level": "DEBUG", "handlers": ["own"]}),
+        "code/score.py": "from score import *\n",
+    }
+    served = serve(SCRIPT, "--entry_script", "code/score.py", "--uds", "s", files=files)
+    assert (served.score(1).status, served.score(0).status) == (200, 500)
+    own = served.folder / "own.log"
+    served.wait_for(lambda: "POST /score 500" in own.read_text())
+    written = own.read_text()
+    assert "azmlinfsrv: Loaded logging config from" in written
+    assert "azmlinfsrv.print: in init\n" in written
+    assert "mine: in run\n" in written
+    assert re.search(r"(?m)^modelport_scoring\.access: POST /score 200 [\d.]+ms 3$", written)
+    assert "ZeroDivisionError" in written
+    assert "in init" not in served.log
+    assert "POST /score" not in served.log
+
+
+def test_a_logging_json_that_does_not_name_the_server_leaves_its_log_as_it_is(serve):
+    served = serve(SCRIPT, files={"logging.json": own_logging(mine={"level": "DEBUG", "handlers": ["own"]})})
+    served.score(0)
+    served.wait_for(lambda: "POST /score 500" in served.log)
+    assert "ZeroDivisionError" in served.log
+    assert lines_of(served, "azmlinfsrv.print") == [("I", "in init")]
+    assert (served.folder / "own.log").read_text() == "mine: in run\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ('{"version": 2}', "Unsupported version: 2"),
+        ('{"version": 1, "handlers": {"h": {"class": "no.such.Handler"}}}', "No module named 'no'"),
+        ("[]", "dictionary doesn't specify a version"),
+    ],
+)
+def test_a_logging_json_that_cannot_be_followed_ends_the_server_with_its_reason(start, text, reason):
+    served = start("def init(): pass\ndef run(data): pass\n", files={"logging.json": text})
+    assert served.process.wait(timeout=20) == 3
+    message = served.failure["message"]
+    assert message.startswith(f"{served.folder / 'app' / 'logging.json'} is no configuration of logging: ")
+    assert reason in message
+    assert message in served.log
+    assert "Traceback" not in served.log
+
+
+def test_the_readme_s_logging_json_is_one(serve, tmp_path):
+    readme = (Path(SDK) / "modelport_scoring" / "README.md").read_text()
+    document = json.loads(re.search(r"(?s)```json\n(.*?)```", readme)[1])
+    document["handlers"]["file"]["filename"] = str(tmp_path / "own.log")
+    served = serve(SCRIPT, files={"logging.json": json.dumps(document)})
+    served.score(1)
+    served.wait_for(lambda: "modelport_scoring.access - POST /score 200" in (tmp_path / "own.log").read_text())
