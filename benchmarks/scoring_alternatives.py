@@ -9,6 +9,7 @@ does, while another asks whether the server is alive.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import peers
-from scoring_servers import REQUIREMENTS, Server, loaded, need_wrk, started
+from scoring_servers import REQUIREMENTS, Load, Server, loaded, need_wrk, started
 
 from scoring import DOT, rows
 
@@ -48,11 +49,12 @@ def run(raw):
 """
 
 
-def throughput(python: Path, folder: Path, rounds: int, seconds: int) -> None:
+def throughput(python: Path, folder: Path, rounds: int) -> dict[tuple[str, int], list[Load]]:
+    """What wrk saw of each way at each number of connections, in turns of a second."""
     data = rows(1, 10)
     body = json.dumps({"data": data}).encode()
     expected = {"result": np.array(data).dot(np.arange(10.0)).tolist()}
-    seen: dict[tuple[str, int], list[float]] = {}
+    seen: dict[tuple[str, int], list[Load]] = {}
     with ExitStack() as stack:
         servers = [stack.enter_context(started(name, python, folder / name, DOT)) for name in WAYS]
         for server in servers:
@@ -61,11 +63,8 @@ def throughput(python: Path, folder: Path, rounds: int, seconds: int) -> None:
         for _ in range(rounds):
             for number in CONNECTIONS:
                 for server in servers:
-                    load = loaded(server, body, number, seconds)
-                    seen.setdefault((server.name, number), []).append(load.per_second)
-    for name in WAYS:
-        told = ", ".join(f"{statistics.median(seen[name, number]):,.0f} at {number}" for number in CONNECTIONS)
-        print(f"{name}: requests/s {told}")
+                    seen.setdefault((server.name, number), []).append(loaded(server, body, number, 1))
+    return seen
 
 
 def probed(server: Server, probes: int) -> float:
@@ -96,11 +95,18 @@ def main() -> int:
     need_wrk()
     quick = "--quick" in sys.argv[1:]
     with peers.environment(*REQUIREMENTS) as python, tempfile.TemporaryDirectory(prefix="mp-") as folder:
-        throughput(python, Path(folder), 1 if quick else 5, 1)
+        seen = throughput(python, Path(folder), 1 if quick else 9)
         for name in WAYS:
             with started(name, python, Path(folder, f"{name}, busy"), BUSY) as server:
                 server.check(b"{}", "done")
-                print(f"{name}: a probe while run() is busy, median {probed(server, 5 if quick else 20):.1f} ms")
+                probe = probed(server, 5 if quick else 20)
+            rates = (statistics.median(load.per_second for load in seen[name, number]) for number in CONNECTIONS)
+            told = ", ".join(f"{rate:,.0f} at {number}" for rate, number in zip(rates, CONNECTIONS, strict=True))
+            processor = statistics.median(load.processor for load in seen[name, 16]) * 1000
+            print(
+                f"{name}: requests/s {told}; {processor:.0f} µs of processor each; busy, a probe takes {probe:.1f} ms"
+            )
+    print(f"load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -57,27 +56,6 @@ def semaphore(environ, start_response):
         answer = SCORE(body)
     start_response("200 OK", [("content-type", "application/json"), ("content-length", str(len(answer)))])
     return [answer]
-
-
-def serve_turns(port):
-    """Granian's WSGI as our server runs it, and our queue for run(), without the rest of our server."""
-    from modelport_scoring.server import Server
-    from modelport_scoring.settings import read_settings
-    from modelport_scoring.turns import Turns
-
-    def answer(item):
-        protocol, body = item
-        protocol.response_bytes(200, [("content-type", "application/json")], SCORE(body))
-
-    turns = Turns(1, answer)
-
-    def handler(protocol, environ):
-        if environ["PATH_INFO"] != "/score":
-            protocol.response_bytes(200, [("content-type", "text/html")], b"Healthy")
-        else:
-            turns.take((protocol, environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
-
-    os._exit(Server(read_settings(["--port", str(port)], os.environ)).serve(handler))
 
 
 ONE_THREAD = ThreadPoolExecutor(1)
@@ -128,6 +106,3 @@ async def asgi_thread(scope, receive, send):
 
 SCORE = scored()
 ANSWERED: list[bytes] = []
-
-if __name__ == "__main__":
-    serve_turns(int(sys.argv[1]))

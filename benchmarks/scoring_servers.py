@@ -51,7 +51,7 @@ COMMANDS = {
         *(*GRANIAN, "--interface", "wsgi", "--blocking-threads", "64"),
         "scoring_apps:semaphore",
     ),
-    "WSGI, our turns": (str(HERE / "scoring_apps.py"), "{port}"),
+    "WSGI, our turns": (*GRANIAN, "--interface", "wsgi", "--blocking-threads", "1024", "scoring_turns:handler"),
     "RSGI": (*GRANIAN, "--interface", "rsgi", "scoring_apps:rsgi"),
     "RSGI, run() in a thread": (*GRANIAN, "--interface", "rsgi", "scoring_apps:rsgi_thread"),
     "uvicorn ASGI": (*UVICORN, "--no-access-log", "scoring_apps:asgi"),
