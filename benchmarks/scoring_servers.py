@@ -17,9 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import peers
@@ -95,19 +95,28 @@ class Server:
     name: str
     python: Path
     folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> Path:
+        """Where ours is told to tell what it counts, so that counting is part of what is measured."""
+        return self.folder / "metrics"
 
     def start(self) -> None:
         """Start the process; it does not answer yet."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         arguments = [each.format(port=self.port, bin=self.python.parent) for each in COMMANDS[self.name]]
-        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{SDK}:{HERE}", "AML_APP_ROOT": str(self.folder)}
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{SDK}:{HERE}",
+            "AML_APP_ROOT": str(self.folder),
+            "MODELPORT_METRICS_UDS": str(self.metrics),
+        }
         with (self.folder / f"{self.name}.log").open("wb") as log:
             self.process = subprocess.Popen(
                 on_core(0, [str(self.python), *arguments]),
                 cwd=self.folder,
-                env={**variables, **self.environment},
+                env=variables,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -171,13 +180,11 @@ class Server:
 
 
 @contextmanager
-def started(
-    name: str, python: Path, folder: Path, script: str, environment: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def started(name: str, python: Path, folder: Path, script: str) -> Iterator[Server]:
     """The server, started with this script in a new folder."""
     folder.mkdir(parents=True)
     (folder / "score.py").write_text(script)
-    server = Server(name, python, folder, environment or {})
+    server = Server(name, python, folder)
     server.start()
     try:
         yield server
