@@ -95,11 +95,11 @@ def main() -> int:
     need_wrk()
     quick = "--quick" in sys.argv[1:]
     with peers.environment(*REQUIREMENTS) as python, tempfile.TemporaryDirectory(prefix="mp-") as folder:
-        seen = throughput(python, Path(folder), 1 if quick else 9)
+        seen = throughput(python, Path(folder), 1 if quick else 5)
         for name in WAYS:
             with started(name, python, Path(folder, f"{name}, busy"), BUSY) as server:
                 server.check(b"{}", "done")
-                probe = probed(server, 5 if quick else 20)
+                probe = probed(server, 5 if quick else 10)
             rates = (statistics.median(load.per_second for load in seen[name, number]) for number in CONNECTIONS)
             told = ", ".join(f"{rate:,.0f} at {number}" for rate, number in zip(rates, CONNECTIONS, strict=True))
             processor = statistics.median(load.processor for load in seen[name, 16]) * 1000
