@@ -131,9 +131,15 @@ class Bench:
                     del servers[name]
             for _ in range(self.effort.rounds):
                 for number in connections:
-                    for name, server in servers.items():
-                        load = loaded(server, body, number, self.effort.seconds)
-                        seen.setdefault((name, number), []).append(load)
+                    for name, server in list(servers.items()):
+                        try:
+                            load = loaded(server, body, number, self.effort.seconds)
+                        except NotMeasured as fault:
+                            print(f"  {name}: cannot be measured at {number} connections: {fault}")
+                            del servers[name]
+                        else:
+                            seen.setdefault((name, number), []).append(load)
+        seen = {(name, number): loads for (name, number), loads in seen.items() if name in servers}
         medians = {key: statistics.median(load.per_second for load in loads) for key, loads in seen.items()}
         for number in connections:
             print(f"  {number} connections")
