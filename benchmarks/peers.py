@@ -54,8 +54,9 @@ def alternating(rounds: int, **runs: Callable[[], float]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-def verdict(what: str, found: float, bound: float, unit: str = "x") -> bool:
-    """Print one line: the figure, its bound, and whether it holds."""
-    holds = found <= bound
-    print(f"{what}: {found:.3g} {unit}, bound {bound:g} {unit}: {'holds' if holds else 'DOES NOT HOLD'}")
+def verdict(what: str, found: float, bound: float, unit: str = "x", *, least: bool = False) -> bool:
+    """Print one line: the figure, its bound (the most it may be, or the least), and whether it holds."""
+    holds = found >= bound if least else found <= bound
+    limit = f"at least {bound:g}" if least else f"bound {bound:g}"
+    print(f"{what}: {found:.3g} {unit}, {limit} {unit}: {'holds' if holds else 'DOES NOT HOLD'}")
     return holds

@@ -38,6 +38,15 @@ settings.load_profile("bounded")
 
 BASE = "modelport-test/base:bookworm"
 
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what a test had to tell with `record_property("told", …)`: a green run too says what it covered."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(value)
+
+
 SCRIPT = """
 import json, os, pathlib, socket, time
 

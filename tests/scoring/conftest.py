@@ -165,6 +165,10 @@ def serve(start: Serve) -> Serve:
 
 @pytest.fixture(scope="session")
 def schema_python() -> str:
+    return interpreter_with_schemas()
+
+
+def interpreter_with_schemas() -> str:
     """The interpreter of a user's environment with inference-schema, built as for a deployment; the sample's own."""
     conda = files.read_mapping(SDK.parent / "samples" / "inference_schema" / "conda.yml")
     return str(PrefixBuilder(environments_folder()).build(Wanted(conda=conda), lambda _: None).python)
