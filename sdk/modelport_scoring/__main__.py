@@ -65,7 +65,7 @@ def _prepare(settings: Settings) -> Script:
     name = f" for {settings.deployment}" if settings.deployment else ""
     log.info("modelport_scoring %s%s: loading %s.", __version__, name, settings.entry_script)
     started = time.perf_counter()
-    script = Script(settings.app_root, settings.entry_script)
+    script = Script(settings.app_root, settings.entry_script, typed=settings.typed)
     script.init()
     log.info("init() passed; ready after %.3f s.", time.perf_counter() - started)
     return script

@@ -44,6 +44,10 @@ class Settings:
     """The title in /swagger.json. SERVICE_NAME."""
     service_version: str = "1.0"
     """The version in /swagger.json. SERVICE_VERSION."""
+    typed: bool = True
+    """Whether annotations of run() decide what it is given; Azure does not heed them. MODELPORT_TYPED."""
+    exact_results: bool = False
+    """Whether a result that Azure cannot write is a 500, as there. MODELPORT_EXACT_RESULTS."""
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -66,6 +70,12 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
             parser.error(f"{name} is {text!r}: it must be a number above 0.")
         return value
 
+    def switch(name: str, *, default: bool) -> bool:
+        text = (environment.get(name) or str(default)).lower()
+        if text not in ("true", "false"):
+            parser.error(f"{name} is {text!r}: it must be true or false.")
+        return text == "true"
+
     failure_file = environment.get("MODELPORT_FAILURE_FILE")
     return Settings(
         app_root=Path(environment.get("AML_APP_ROOT") or Path.cwd()).absolute(),
@@ -83,6 +93,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         grace=number("MODELPORT_GRACE_SECONDS", Settings.grace),
         cors_origins=environment.get("AML_CORS_ORIGINS", ""),
         debug=environment.get("MODELPORT_DEBUG", ""),
+        typed=switch("MODELPORT_TYPED", default=Settings.typed),
+        exact_results=switch("MODELPORT_EXACT_RESULTS", default=Settings.exact_results),
         service_name=environment.get("SERVICE_NAME") or Settings.service_name,
         service_version=environment.get("SERVICE_VERSION") or Settings.service_version,
     )
