@@ -24,7 +24,7 @@ Run = Callable[..., Any]
 Parameters = Sequence[inspect.Parameter]
 
 ABSENT = inspect.Parameter.empty
-TEXTS = (ABSENT, str, "str", Any, "Any", object, "object")
+TEXTS = (ABSENT, str, "str", Any, "Any", "typing.Any", object, "object")
 """Annotations, as they are written, that Azure's text fits."""
 
 UNIONS = (Union, getattr(types, "UnionType", Union))
@@ -42,7 +42,8 @@ def is_text(parameters: Parameters) -> bool:
     wants names: then the body is an object with the arguments.
     """
     first, *others = parameters
-    if first.annotation not in TEXTS:
+    said = first.annotation
+    if (said.strip("'\"") if isinstance(said, str) else said) not in TEXTS:
         return False
     if all(each.annotation is ABSENT for each in parameters):
         return True
@@ -74,6 +75,12 @@ def shown(annotation: Any) -> str:
         return "Json" if annotation == Json else shown(get_args(annotation)[0])
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return text.replace(f"{MODULE}.", "")
+
+
+def signature(run: Run) -> str:
+    """Return run() as its script writes it, without what it returns."""
+    parameters = inspect.signature(run).parameters.values()
+    return f"run({', '.join(_written(each) for each in parameters)})"
 
 
 def parts(annotation: Any, seen: list[Any] | None = None) -> Iterator[Any]:
@@ -153,3 +160,10 @@ def takes_object(annotation: Any) -> bool:
     if kind in (Any, object) or is_record(kind) or is_table(kind):
         return True
     return isinstance(kind, type) and issubclass(kind, Mapping)
+
+
+def _written(parameter: inspect.Parameter) -> str:
+    text = parameter.name
+    if parameter.annotation is not ABSENT:
+        text += f": {shown(parameter.annotation)}"
+    return text if parameter.default is ABSENT else f"{text} = {parameter.default!r}"

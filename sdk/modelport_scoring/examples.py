@@ -32,14 +32,14 @@ def example(schema: Schema, named: Mapping[str, Schema], depth: int = 0) -> Any:
     """Return a value that the schema describes, or nearly; those that it refers to are `named`."""
     if depth > DEEPEST:  # one that contains itself
         return None
-    if "$ref" in schema:
-        return example(named[schema["$ref"].rpartition("/")[2]], named, depth + 1)
-    for key in ("examples", "enum"):
-        if schema.get(key):
-            return schema[key][0]
     for key in ("default", "const"):
         if key in schema:
             return schema[key]
+    for key in ("examples", "enum"):
+        if schema.get(key):
+            return schema[key][0]
+    if "$ref" in schema:
+        return example(named[schema["$ref"].rpartition("/")[2]], named, depth + 1)
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
             likely: Schema = next((each for each in schema[key] if each.get("type") != "null"), {})

@@ -101,6 +101,8 @@ def _older(words: Schema, version: str) -> Schema:
         words = {**words, "format": "byte"}
     if words.get("type") == "array" and not isinstance(words.get("items"), dict):
         words = {**words, "items": {}}
+    if words.get("default", "") is None:
+        del words["default"]
     words = _without_null(words, "x-nullable" if version == "2" else "nullable")
     if "$ref" in words and len(words) > 1:  # nothing may stand beside it
         words = {**words, "allOf": [{"$ref": words["$ref"]}]}

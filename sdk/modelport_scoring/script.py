@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from modelport_scoring import inputs, schemas
-from modelport_scoring.annotations import MODULE, Unusable, is_text
+from modelport_scoring.annotations import ABSENT, MODULE, Unusable, is_text, signature
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,11 @@ class Script:
         if raw and self._decorated:
             self._refuse_run("be decorated with @rawhttp or with @input_schema, not with both")
         with_headers = "request_headers" in parameters
-        if not (raw or self._decorated) and self._heeds_annotations and not is_text(data):
-            return self._typed_input(data, with_headers=with_headers)
+        if not (raw or self._decorated) and self._heeds_annotations:
+            if not is_text(data):
+                return self._typed_input(data, with_headers=with_headers)
+            if any(each.annotation is not ABSENT for each in data[1:]):
+                log.info("%s: the body is text, as in Azure. With run(*, …) it is an object.", signature(self._run))
         chosen = inputs.Raw if raw else inputs.Arguments if self._decorated else inputs.Text
         return chosen(self._run, data, with_headers=with_headers)
 
@@ -146,7 +149,7 @@ class Script:
             chosen: inputs.Text = typed.chosen(self._run, parameters, with_headers=with_headers)
         except Unusable as unusable:
             raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name}: {unusable}") from unusable
-        log.info("%s: the body is %s.", typed.signature(self._run), chosen.told)
+        log.info("%s: the body is %s.", signature(self._run), chosen.told)
         return chosen
 
     def _refuse_run(self, rule: str) -> NoReturn:

@@ -26,6 +26,7 @@ from modelport_scoring.annotations import (
     is_named_tuple,
     resolved,
     shown,
+    signature,
     takes_object,
 )
 from modelport_scoring.conversions import Misfit, Schema, conversion
@@ -143,12 +144,6 @@ def chosen(run: Run, parameters: Parameters, *, with_headers: bool) -> Bytes | T
     return Typed(run, parameters, with_headers=with_headers, shape=shape)
 
 
-def signature(run: Run) -> str:
-    """Return run() as its script writes it, without what it returns."""
-    parameters = inspect.signature(run).parameters.values()
-    return f"run({', '.join(_written(each) for each in parameters)})"
-
-
 def _shape_of_one(run: Run, parameter: inspect.Parameter, kind: Any) -> Shape:
     one = _parameter(run, parameter)
     if takes_object(kind):
@@ -177,13 +172,6 @@ def _type(run: Run, parameter: inspect.Parameter) -> Any:
         return resolved(parameter.annotation, run)
     except Unusable as unusable:
         raise _refused(parameter, unusable) from unusable
-
-
-def _written(parameter: inspect.Parameter) -> str:
-    text = parameter.name
-    if parameter.annotation is not ABSENT:
-        text += f": {shown(parameter.annotation)}"
-    return text if parameter.default is ABSENT else f"{text} = {parameter.default!r}"
 
 
 def _refused(parameter: inspect.Parameter, reason: Unusable) -> Unusable:
