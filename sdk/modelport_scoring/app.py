@@ -198,12 +198,12 @@ class App:
             exchange.refuse(400, misfit)
             return
         if isinstance(failure, Refusal):
-            log.info("run() was not called: %s", failure.message)
+            log.info("run() was not called: %s", _on_one_line(failure.message))
             exchange.refuse(failure.status, failure.message)
             return
         answer = raised.answer(failure)
         if answer is not None and answer.status < 500:
-            log.info("run() answered %d: %s", answer.status, answer.message)
+            log.info("run() answered %d: %s", answer.status, _on_one_line(answer.message))
             exchange.answer(answer.status, JSON, answer.body, RAN, *answer.headers)
             return
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
@@ -225,6 +225,11 @@ class App:
         timeout = self._settings.scoring_timeout_ms
         log.error("run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, its place is kept.", timeout)
         exchange.refuse(500, f"Scoring timeout after {timeout} ms", run_failed=True)
+
+
+def _on_one_line(message: str) -> str:
+    """Return a message that may quote a request, as the log can have it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
 
 
 def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], bytes]:

@@ -90,19 +90,21 @@ def _array(numpy: Any, element: Any, dimensions: int | None, value: Any) -> Any:
 
 def _table(value: Any) -> Any:
     """Make a table of rows, of columns, or of what `to_json(orient="split")` writes; each may stand under one name."""
-    frame = sys.modules["pandas"].DataFrame
     if isinstance(value, dict) and len(value) == 1:
         (inner,) = value.values()
         if _is_split(inner) or (isinstance(inner, list) and inner and isinstance(inner[0], dict)):
             value = inner
-    if _is_split(value):
-        return frame(value["data"], columns=value["columns"], index=value.get("index"))
-    if isinstance(value, dict):
-        is_row = not any(isinstance(each, (list, dict)) for each in value.values())
-        return frame([value] if is_row else value)
-    if isinstance(value, list):
+    if not isinstance(value, (list, dict)):
+        raise TypeError(f"Expected `array` or `object`, got `{type(value).__name__}`")
+    frame = sys.modules["pandas"].DataFrame
+    try:
+        if isinstance(value, dict) and _is_split(value):
+            return frame(value["data"], columns=value["columns"], index=value.get("index"))
+        if isinstance(value, dict) and not any(isinstance(each, (list, dict)) for each in value.values()):
+            return frame([value])
         return frame(value)
-    raise TypeError(f"Expected `array` or `object`, got `{type(value).__name__}`")
+    except Exception as error:  # noqa: BLE001  # of many kinds, and none but the document is at fault
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def _is_split(value: Any) -> bool:

@@ -110,7 +110,7 @@ class Standard:
         """Return the value of a parsed document, or of text where not strict. May raise a Misfit."""
         try:
             return msgspec.convert(document, self.wire, strict=strict, dec_hook=made)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeError) as error:  # json reads half a pair of surrogates too
             raise Misfit(str(error)) from None
 
     def schema(self, *, written: bool = False) -> tuple[Schema, dict[str, Schema]]:  # noqa: ARG002  # read and written are one

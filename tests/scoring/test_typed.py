@@ -158,6 +158,7 @@ MISFITS = [
     (list[list[float]], '{"data": [[1, 2], [3, "x"]]}', "Expected `float`, got `str` - at `$.data[1][1]`"),
     (list[list[float]], '[[1, "x"]]', "Expected `float`, got `str` - at `$[0][1]`"),
     (list[list[float]], "[[1, NaN, null]]", "Expected `float`, got `null` - at `$[0][2]`"),
+    (int, '"\\ud800"', "'utf-8' codec can't encode character"),
     (int, '"5"', "Expected `int`, got `str`"),
     (Season, '"warm"', "Invalid enum value 'warm'"),
     (Annotated[int, msgspec.Meta(gt=1)], "1", "Expected `int` >= 2"),
@@ -170,6 +171,7 @@ MISFITS = [
     (np.ndarray, "[[1, {}]]", "Expected nested arrays of numbers, as many in each, got other values among them"),
     (np.ndarray, '{"data": 5}', "Expected `array`, got `int` - at `$.data`"),
     (pd.DataFrame, "5", "Expected `array` or `object`, got `int`"),
+    (pd.DataFrame, '{"columns": [{}, []], "data": {"a": []}}', "{}"),
     (pd.DataFrame, '{"a": [1], "b": [1, 2]}', "All arrays must be of the same length"),
 ]
 
@@ -374,7 +376,21 @@ def test_a_script_is_served_by_its_annotations(serve):
     assert (answer.status, answer.headers["x-ms-run-function-failed"]) == (500, "True")
     assert served.request("GET", "/score?depth=3", x_who="me").status == 200
     served.wait_for(lambda: "ValueError: too deep" in served.log)
+    assert served.log.count("Traceback") == 1
     assert "run() was not called: The request does not fit" in served.log
+
+
+def test_a_caller_cannot_write_lines_of_the_log(serve):
+    served = serve(
+        """
+        from typing import Literal
+        def init(): pass
+        def run(data: Literal["a"]): pass
+        """
+    )
+    assert served.score({"data": "b\n2026-01-31 E - forged"}).status == 400
+    served.wait_for(lambda: "forged" in served.log)
+    assert r"Invalid enum value 'b\n2026-01-31 E - forged'" in served.log
 
 
 def test_a_script_that_parses_twice_is_told_so(serve):
