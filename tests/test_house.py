@@ -40,6 +40,8 @@ DOORS = {
     "kubernetes": (),
     "lightkube": (),
     "marshmallow": ("modelport/schema/",),
+    "msgspec": ("modelport_scoring/conversions.py", "modelport_scoring/shapes.py"),
+    "orjson": ("modelport_scoring/results.py", "modelport_scoring/typed.py"),
     "psutil": ("modelport/backends/", "modelport/cli/", "modelport/controlplane/home.py", "modelport/gateway/"),
     "pytest": ("modelport/testing.py",),
     # docker-py lets errors of its own transport pass as they are.

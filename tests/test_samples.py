@@ -1,7 +1,7 @@
 """
 The samples run as they are, each in a workspace of its own.
 
-All but the first are written for Azure's SDK, and run unchanged by `modelport.as_azure`: on processes, and where
+All but two are written for Azure's SDK, and run unchanged by `modelport.as_azure`: on processes, and where
 this machine has no such thing, against a stand-in for Azure. What they print is compared with what the models say
 when they are asked here, without any server.
 """
@@ -102,6 +102,18 @@ def test_blue_green_trains_with_the_version_that_serves():
     pins = {f'"{line}"' for line in files.read_mapping(folder / "conda.yml")["dependencies"][-1]["pip"]}
     (trains_with,) = re.findall(r"^# dependencies = \[(.+)\]$", (folder / "train.py").read_text(), re.MULTILINE)
     assert pins == set(trains_with.split(", "))
+
+
+def test_typed(home):
+    try:
+        lines = told_by([SAMPLES / "typed" / "typed.py"], home.environ).splitlines()
+    finally:
+        home.run("down")
+    told = dict(line.split(": ", 1) for line in lines[:-1])
+    answer = json.loads(told["fits"])
+    assert (answer["bends"], sorted(answer["woods"])) == ([2.0, 3.0], ["oak", "pine"])
+    assert re.match(r"400 .*Invalid enum value 'steel' - at `\$\.shelves\[0\]\.wood`\. An example ", told["does not"])
+    assert re.match(r"422 .*A load of -1 would lift the shelf\.", told["refused"])
 
 
 def test_simple_deployment(home):

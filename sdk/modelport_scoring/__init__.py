@@ -18,10 +18,13 @@ One process, unless more are asked for. Reading order, which is a request's way 
     health     the process that says whether the server lives (`listener`), from what is `shared`
     script     the user's code: loading it, calling it, and saying what is wrong with it
     inputs     what run() is given: text, the request, or arguments
+    typed      what it is given by its annotations; `annotations`, `shapes`, `conversions`, `arrays` are its parts
     schemas    what inference-schema's decorators say of them
-    swagger    /swagger.json, of that
+    swagger    /swagger.json, of that; `openapi` and `examples` for typed scripts
     server     Granian, its signals, and the end of the process
     app        routes, limits, and what becomes of a run()
+    results    what it returned, as JSON
+    raised     what it raised, as an answer
     exchange   one request and its one answer: ids, headers, status
     cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
@@ -35,7 +38,13 @@ answered by a watch: so neither a busy script nor a stalled client keeps a probe
 waiting.
 
 `raw` (requests and responses for scripts that want them whole) and `stand_ins` (the
-imports that Azure's packages would serve) are loaded by scripts alone.
+imports that Azure's packages would serve) are loaded by scripts alone, and `typed` with its
+parsers by those that are.
 """
+
+from typing import Annotated, Any
+
+Json = Annotated[Any, "Any JSON, parsed"]
+"""The annotation of a parameter that takes whatever JSON a request has, `def run(data: Json)`."""
 
 __version__ = "0.1.0"

@@ -7,7 +7,6 @@ byte: clients were written against them.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
+from modelport_scoring import raised, results
 from modelport_scoring.cors import Cors
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
@@ -42,6 +42,7 @@ WORKER_ENDED = (
 """What gunicorn answers when run() calls sys.exit()."""
 
 RAN = ("x-ms-run-function-failed", "False")
+FAILED = (RAN[0], "True")
 
 SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-encoding"}
 """What a script's response cannot decide alone; the content type is passed on in its own way."""
@@ -81,6 +82,7 @@ class App:
         self._access = AccessLog()
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
+        self._written = results.by_orjson if script.input.is_typed and not settings.exact_results else results.by_json
         self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
@@ -185,16 +187,25 @@ class App:
     def _ran(self, exchange: Exchange, result: object, milliseconds: float) -> None:
         ran = ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")
         try:
-            body = json.dumps({} if result is None else result).encode()
-        except Exception:  # the user's objects: whatever their conversion raises
+            body = self._written(result)
+        except Exception as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
             # JSON cannot hold an `AMLResponse` or one of Flask's either, so only what it cannot is asked.
             if hasattr(result, "get_wsgi_response"):
                 self._hand_over(exchange, result, ran)
                 return
-            log.exception("The result of run() cannot be written as JSON.")
-            exchange.refuse(500, INTERNAL_ERROR)
-            return
+            try:
+                body = self._converted(result, error)
+            except Exception:
+                log.exception("The result of run() cannot be written as JSON.")
+                exchange.refuse(500, INTERNAL_ERROR)
+                return
         exchange.answer(200, JSON, body, RAN, ran)
+
+    def _converted(self, result: object, error: Exception) -> bytes:
+        """Return a result that json refused with this error; may raise it, or another."""
+        if self._settings.exact_results or not isinstance(error, TypeError):
+            raise error
+        return results.converted(result)
 
     def _hand_over(self, exchange: Exchange, response: Any, *headers: tuple[str, str]) -> None:
         """Answer with a response that the script made."""
@@ -206,7 +217,7 @@ class App:
         ids = {name for name, _ in exchange.headers} & IDS
         own = [each for each in own if each[0] not in ids]
         if status >= 500:
-            own = [*(each for each in own if each[0] != RAN[0]), (RAN[0], "True")]
+            own = [*(each for each in own if each[0] != RAN[0]), FAILED]
         exchange.answer(status, content_type, body, *own, *headers)
 
     def _failed(self, exchange: Exchange, failure: BaseException) -> None:
@@ -215,7 +226,22 @@ class App:
             log.info("run() was not called: %s", misfit)
             exchange.refuse(400, misfit)
             return
+        if isinstance(failure, Refusal):
+            log.info("run() was not called: %s", _on_one_line(failure.message))
+            exchange.refuse(failure.status, failure.message)
+            return
+        answer = raised.answer(failure)
+        if answer is not None and answer.status < 500:
+            log.info("run() answered %d: %s", answer.status, _on_one_line(answer.message))
+            exchange.answer(answer.status, JSON, answer.body, RAN, *answer.headers)
+            return
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
+        advice = self._input.advice(failure)
+        if advice is not None:
+            log.error("%s", advice)
+        if answer is not None:
+            exchange.answer(answer.status, JSON, answer.body, FAILED, *answer.headers)
+            return
         if isinstance(failure, Exception):
             exchange.refuse(500, SCRIPT_FAILED, run_failed=True)
         else:
@@ -228,6 +254,11 @@ class App:
         timeout = self._settings.scoring_timeout_ms
         log.error("run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, its place is kept.", timeout)
         exchange.refuse(500, f"Scoring timeout after {timeout} ms", run_failed=True)
+
+
+def _on_one_line(message: str) -> str:
+    """Return a message that may quote a request, as the log can have it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
 
 
 def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], bytes]:

@@ -47,6 +47,12 @@ class Text:
 
     bodies: Sequence[str] = ("POST",)
     """Methods whose body is read and given to `of_body`."""
+    media_type = "application/json"
+    """What a page of OpenAPI says that the body is."""
+    told = "text"
+    """The end of the sentence "the body is …", for the log."""
+    is_typed = False
+    """Whether annotations decide what run() is given."""
 
     def __init__(self, run: Run, parameters: Sequence[inspect.Parameter], *, with_headers: bool) -> None:
         self._run = run
@@ -56,7 +62,7 @@ class Text:
 
     def of_query(self, environ: Mapping[str, Any]) -> Any:
         """Return what `call` takes, for a GET. May raise a Refusal."""
-        return json.dumps(_query(environ["QUERY_STRING"]))
+        return json.dumps(query_document(environ["QUERY_STRING"]))
 
     def of_body(self, environ: Mapping[str, Any], body: bytes) -> Any:  # noqa: ARG002  # the others want it
         """Return what `call` takes, for a method of `bodies`. May raise a Refusal."""
@@ -70,6 +76,14 @@ class Text:
         if self._with_headers:
             return self._run(**{self._name: data, "request_headers": headers()})
         return self._run(**{self._name: data})
+
+    def advice(self, failure: BaseException) -> str | None:  # noqa: ARG002  # `Typed` wants it
+        """Return what may be wrong with a script whose run() failed in this way."""
+        return None
+
+    def components(self, version: str) -> dict[str, Any]:  # noqa: ARG002  # `Typed` wants it
+        """Return the schemas of a page of OpenAPI by name, where the annotations say them."""
+        return {}
 
 
 class Raw(Text):
@@ -92,7 +106,7 @@ class Arguments(Text):
 
     def of_query(self, environ: Mapping[str, Any]) -> Any:
         """Return the arguments that the query has."""
-        return self._arguments(_query(environ["QUERY_STRING"]))
+        return self._arguments(query_document(environ["QUERY_STRING"]))
 
     def of_body(self, environ: Mapping[str, Any], body: bytes) -> Any:
         """Return the arguments that the body has."""
@@ -134,12 +148,16 @@ def _is_json(content_type: str) -> bool:
     return name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
 
 
-def _query(query: str) -> dict[str, Any]:
-    """Return a query as a JSON object: values that are JSON as such, others as text, repeated keys as lists."""
+def query_texts(query: str) -> dict[str, list[str]]:
+    """Return the values of each name in a query."""
     # WSGI hands bytes over as Latin-1.
     text = query.encode("latin-1").decode("utf-8", "replace")
-    parsed = parse_qs(text, keep_blank_values=True, errors=AS_WRITTEN)
-    values = {key: [_json_or_text(item) for item in items] for key, items in parsed.items()}
+    return parse_qs(text, keep_blank_values=True, errors=AS_WRITTEN)
+
+
+def query_document(query: str) -> dict[str, Any]:
+    """Return a query as a JSON object: values that are JSON as such, others as text, repeated keys as lists."""
+    values = {key: [json_or_text(item) for item in items] for key, items in query_texts(query).items()}
     return {key: items if len(items) > 1 else items[0] for key, items in values.items()}
 
 
@@ -151,7 +169,8 @@ def _as_written(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(AS_WRITTEN, _as_written)
 
 
-def _json_or_text(text: str) -> object:
+def json_or_text(text: str) -> Any:
+    """Return what the text says as JSON, or the text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

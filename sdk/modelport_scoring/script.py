@@ -10,18 +10,20 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 from modelport_scoring import inputs, schemas
+from modelport_scoring.annotations import ABSENT, MODULE, Unusable, is_text, signature
 
-MODULE = "entry_module"
-"""The name under which a script is imported. Azure's: a pickle may hold it."""
+log = logging.getLogger(__name__)
 
 
 class ScriptError(Exception):
@@ -54,7 +56,9 @@ class Script:
         input: How a request becomes a call of run().
     """
 
-    def __init__(self, app_root: Path, entry_script: str) -> None:
+    def __init__(self, app_root: Path, entry_script: str, *, typed: bool = True) -> None:
+        """Load the script; its annotations are not heeded unless `typed`."""
+        self._heeds_annotations = typed
         self._root = str(app_root)
         self._name = entry_script
         self._path = str(app_root / entry_script)
@@ -132,8 +136,24 @@ class Script:
         raw = inputs.is_raw()
         if raw and self._decorated:
             self._refuse_run("be decorated with @rawhttp or with @input_schema, not with both")
+        with_headers = "request_headers" in parameters
+        if not (raw or self._decorated) and self._heeds_annotations:
+            if not is_text(data):
+                return self._typed_input(data, with_headers=with_headers)
+            if any(each.annotation is not ABSENT for each in data[1:]):
+                log.info("%s: the body is text, as in Azure. With run(*, …) it is an object.", signature(self._run))
         chosen = inputs.Raw if raw else inputs.Arguments if self._decorated else inputs.Text
-        return chosen(self._run, data, with_headers="request_headers" in parameters)
+        return chosen(self._run, data, with_headers=with_headers)
+
+    def _typed_input(self, parameters: list[inspect.Parameter], *, with_headers: bool) -> inputs.Text:
+        """Return what calls a run() whose annotations want more than text."""
+        typed = import_module(f"{__package__}.typed")  # and the parsers with it
+        try:
+            chosen: inputs.Text = typed.chosen(self._run, parameters, with_headers=with_headers)
+        except Unusable as unusable:
+            raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name}: {unusable}") from unusable
+        log.info("%s: the body is %s.", signature(self._run), chosen.told)
+        return chosen
 
     def _refuse_run(self, rule: str) -> NoReturn:
         raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name} must {rule}.")

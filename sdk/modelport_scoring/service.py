@@ -110,7 +110,7 @@ def _prepared(settings: Settings) -> Script:
     name = f" for {settings.deployment}" if settings.deployment else ""
     log.info("modelport_scoring %s%s: loading %s.", __version__, name, settings.entry_script)
     started = time.perf_counter()
-    script = Script(root, settings.entry_script)
+    script = Script(root, settings.entry_script, typed=settings.typed)
     script.init()
     log.info("init() passed; ready after %.3f s.", time.perf_counter() - started)
     return script

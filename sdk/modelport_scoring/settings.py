@@ -145,6 +145,12 @@ class Settings:
     grace: float = setting(
         30.0, NUMBER, "MODELPORT_GRACE_SECONDS", "", "How many seconds requests may go on after SIGTERM.", shown="30"
     )
+    typed: bool = setting(
+        True, SWITCHED, "MODELPORT_TYPED", "", "Whether annotations of run() are heeded; Azure does not heed them."
+    )
+    exact_results: bool = setting(
+        False, SWITCHED, "MODELPORT_EXACT_RESULTS", "", "Whether a result that Azure cannot write is a 500, as there."
+    )
     app_root: Path = setting(
         Path(),
         PATH,

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modelport_scoring.exchange import JSON
 from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.settings import Settings
 
@@ -75,7 +76,9 @@ def _own(folder: Path, names: tuple[str, ...]) -> Any | None:
 def _made(version: str, script: Script, settings: Settings) -> dict[str, Any]:
     given, returned = script.schemas or (ANYTHING, ANYTHING)
     error = {"type": "object", "properties": {"message": {"type": "string"}}}
-    schemas = {"ServiceInput": given, "ServiceOutput": returned, "ErrorResponse": error}
+    typed = script.input.components(version)
+    schemas = {"ServiceInput": given, "ServiceOutput": returned, "ErrorResponse": error, **typed}
+    media_type = script.input.media_type
     bearer = {"type": "apiKey", "name": "Authorization", "in": "header", "description": "For example: Bearer abc123"}
     prefix = settings.path_prefix.strip("/")
     base = f"/{prefix}" if prefix else ""
@@ -92,14 +95,14 @@ def _made(version: str, script: Script, settings: Settings) -> dict[str, Any]:
             "consumes": ["application/json"],
             "produces": ["application/json"],
             "securityDefinitions": {"Bearer": bearer},
-            "paths": _paths(_Second(), base),
+            "paths": _paths(_Second(), base, media_type),
             "definitions": schemas,
         }
     return {
         "openapi": "3.0.3" if version == "3" else "3.1.0",
         "info": info,
         "security": [{"Bearer": []}],
-        "paths": _paths(_Third(), base),
+        "paths": _paths(_Third(), base, media_type),
         "components": {"schemas": schemas, "securitySchemes": {"Bearer": bearer}},
     }
 
@@ -116,9 +119,9 @@ class _Second:
     def json(self, description: str, name: str) -> dict[str, Any]:
         return {"description": description, "schema": {"$ref": f"#/definitions/{name}"}}
 
-    def body(self, description: str, name: str) -> dict[str, Any]:
+    def body(self, description: str, name: str, media_type: str) -> dict[str, Any]:
         parameter = {"name": "serviceInputPayload", "in": "body", **self.json(description, name)}
-        return {"parameters": [parameter]}
+        return {"parameters": [parameter], **({} if media_type == JSON else {"consumes": [media_type]})}
 
 
 class _Third:
@@ -130,15 +133,15 @@ class _Third:
         schema = {"type": "string", **({"example": example} if example else {})}
         return {"description": description, "content": {"text/plain": {"schema": schema}}}
 
-    def json(self, description: str, name: str) -> dict[str, Any]:
+    def json(self, description: str, name: str, media_type: str = JSON) -> dict[str, Any]:
         schema = {"$ref": f"#/components/schemas/{name}"}
-        return {"description": description, "content": {"application/json": {"schema": schema}}}
+        return {"description": description, "content": {media_type: {"schema": schema}}}
 
-    def body(self, description: str, name: str) -> dict[str, Any]:
-        return {"requestBody": self.json(description, name)}
+    def body(self, description: str, name: str, media_type: str) -> dict[str, Any]:
+        return {"requestBody": self.json(description, name, media_type)}
 
 
-def _paths(spell: _Second | _Third, base: str) -> dict[str, Any]:
+def _paths(spell: _Second | _Third, base: str, media_type: str) -> dict[str, Any]:
     failed = {"default": spell.json(FAILED, "ErrorResponse")}
     return {
         f"{base}/": {
@@ -153,7 +156,7 @@ def _paths(spell: _Second | _Third, base: str) -> dict[str, Any]:
                 "operationId": "RunMLService",
                 "description": "Run web service's model and get the prediction output",
                 "security": [{"Bearer": []}],
-                **spell.body(PAYLOAD, "ServiceInput"),
+                **spell.body(PAYLOAD, "ServiceInput", media_type),
                 "responses": {"200": spell.json(PROCESSED, "ServiceOutput"), **failed},
             }
         },
