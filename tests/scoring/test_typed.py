@@ -409,6 +409,6 @@ def test_a_script_whose_annotation_is_of_no_use_is_not_served(start):
 
 
 def test_a_switch_that_is_neither_true_nor_false_is_refused_by_name(start):
-    served = start("def init(): pass\ndef run(data): return data\n", MODELPORT_TYPED="yes")
+    served = start("def init(): pass\ndef run(data): return data\n", MODELPORT_TYPED="maybe")
     assert served.process.wait(timeout=20) == 2
-    assert "MODELPORT_TYPED is 'yes': it must be true or false." in served.log
+    assert "MODELPORT_TYPED is 'maybe': it must be true or false." in served.log
