@@ -21,7 +21,10 @@ One process. Reading order, which is a request's way too:
     turns      who may be in run() now, and who waits
     deadlines  who took too long
     debugger   who may look on
+    records    what was answered, for the two that follow
     logs       Azure's format, and a cheap access log
+    counting   numbers, many requests at a time; which ones, says `metrics`
+    exposition the numbers of all workers, for Prometheus
 
 A request occupies a thread only while its body arrives and while it is in run().
 One that waits for its turn is an entry in a queue, and one that is too late is

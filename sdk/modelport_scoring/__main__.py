@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from modelport_scoring import __version__, debugger, health
 from modelport_scoring.app import App
+from modelport_scoring.counting import Counting
 from modelport_scoring.keeper import SCRIPT_FAULT, Keeper
 from modelport_scoring.logs import configure_logging
 from modelport_scoring.reload import NoWatcher
@@ -78,11 +79,12 @@ def _serve(worker: Worker, loaded: tuple[Script, Swagger] | None = None) -> int:
     """Serve the script, which is loaded first unless it has been, until told to stop; return the exit status."""
     settings = worker.settings
     server = Server(settings, worker)
+    counting = Counting(worker.slot.counters) if worker.slot and health.is_wanted(settings) else None
     debugging = debugger.listen(settings.debug, settings.failure_file) if settings.debug else debugger.around()
     loaded = loaded or _loaded(settings)
     if loaded is None:
         return SCRIPT_FAULT
-    app = App(*loaded, settings, server.end, worker.note_runs)
+    app = App(*loaded, settings, server.end, worker.note_runs, counting)
     return server.serve(debugger.followed(debugging, app) if debugging else app)
 
 

@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from modelport_scoring.cors import Cors
+from modelport_scoring.counting import Counting
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
 from modelport_scoring.inputs import Refusal
 from modelport_scoring.logs import AccessLog
+from modelport_scoring.records import Records
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
 from modelport_scoring.swagger import Swagger
@@ -52,7 +54,8 @@ class App:
     """
     Answers requests with a script whose init() has passed.
 
-    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes.
+    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes;
+    `counting` is told of everything.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class App:
         settings: Settings,
         end: Callable[[], None],
         note_runs: Callable[[int], None] | None = None,
+        counting: Counting | None = None,
     ) -> None:
         self._script = script
         self._input = script.input
@@ -69,14 +73,19 @@ class App:
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self._settings = settings
         self._end = end
-        self._access = AccessLog()
+        self._counting = counting
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
         self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
+        readers = [AccessLog().write]
+        if counting is not None:
+            counting.serve(script.init_seconds, self._load)
+            readers.append(counting.count)
+        self._records = Records(*readers)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
-        exchange = Exchange(protocol, environ, self._access)
+        exchange = Exchange(protocol, environ, self._records.add)
         allowed = METHODS.get(exchange.path)
         if allowed is None:
             exchange.refuse(404, NOT_FOUND)
@@ -95,6 +104,11 @@ class App:
                 version = parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get("version", ["2"])[0]
                 status, document = self._swagger.answer(version)
                 exchange.answer(status, JSON, document, RAN)
+
+    def _load(self) -> tuple[int, int, int]:
+        """Requests that are not answered yet, those of them that wait for their turn, and calls of run()."""
+        waiting = self._turns.waiting
+        return len(self._bodies) + waiting + len(self._runs), waiting, self._turns.running
 
     def _score(self, exchange: Exchange) -> None:
         """Let run() have its turn; answer at once where the request is not for it."""
@@ -133,6 +147,7 @@ class App:
         body: bytes = environ["wsgi.input"].read(expected)
         if not self._bodies.release(exchange):
             return None
+        exchange.received = len(body)
         if len(body) > limit:
             self._too_large(exchange)
             return None
@@ -158,8 +173,11 @@ class App:
             result = self._input.call(exchange.data, lambda: request_headers(exchange.environ))
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
-        milliseconds = (time.perf_counter() - started) * 1000
+        exchange.run_seconds = seconds = time.perf_counter() - started
+        milliseconds = seconds * 1000
         if not self._runs.release(exchange):
+            if self._counting is not None:
+                self._counting.ran(seconds)
             log.warning("run() came back after %.0f ms, long after its caller was answered.", milliseconds)
         elif failure is not None:
             self._failed(exchange, failure)
@@ -197,6 +215,8 @@ class App:
             log.info("run() was not called: %s", misfit)
             exchange.refuse(400, misfit)
             return
+        if self._counting is not None:
+            self._counting.raised()
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
         if isinstance(failure, Exception):
             exchange.refuse(500, SCRIPT_FAILED, run_failed=True)

@@ -36,6 +36,10 @@ class Deadlines(Generic[T]):
         with self._lock:
             return self._open.pop(entry, None) is not None
 
+    def __len__(self) -> int:
+        """How many entries are open."""
+        return len(self._open)
+
     def _patrol(self) -> None:
         while True:
             with self._lock:

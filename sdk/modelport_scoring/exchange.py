@@ -12,11 +12,11 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from modelport_scoring import __version__
-from modelport_scoring.logs import AccessLog
+from modelport_scoring.records import Record
 
 HEADER_LIMIT = 100
 """Longest request id, in characters. Source: azureml-inference-server-http."""
@@ -45,19 +45,37 @@ class Exchange:
         environ: The request as a WSGI environment, without what WSGI adds that no request says.
         data: What the script's `input` made of the request, for run().
         headers: Those of every answer: server version and ids.
+        request_id: The id that logs know it by.
+        received: Bytes of its body.
+        run_seconds: How long run() took; 0 as long as it has not been called.
     """
 
-    __slots__ = ("_access", "_protocol", "_started", "data", "environ", "headers", "method", "path")
+    __slots__ = (
+        "_note",
+        "_protocol",
+        "_started",
+        "data",
+        "environ",
+        "headers",
+        "method",
+        "path",
+        "received",
+        "request_id",
+        "run_seconds",
+    )
 
-    def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], access: AccessLog) -> None:
+    def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], note: Callable[[Record], None]) -> None:
         self._protocol = protocol
-        self._access = access
+        self._note = note
         self._started = time.perf_counter()
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
         self.headers: list[tuple[str, str]] = []
         self.data: Any = None
+        self.request_id = ""
+        self.received = 0
+        self.run_seconds = 0.0
 
     def identify(self) -> str | None:
         """
@@ -76,6 +94,7 @@ class Exchange:
         if len(request_id) > HEADER_LIMIT:
             return f"x-request-id must not exceed {HEADER_LIMIT} characters"
         if request_id:
+            self.request_id = request_id
             headers.append(("x-request-id", request_id))
         legacy_id = environ.get("HTTP_X_MS_REQUEST_ID", "")
         client_id = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "") or legacy_id
@@ -91,11 +110,11 @@ class Exchange:
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
         self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
-        if self.path != "/":
-            seconds = time.perf_counter() - self._started
-            query = self.environ["QUERY_STRING"]
-            target = f"{ascii(self.path)[1:-1]}?{query}" if query else ascii(self.path)[1:-1]
-            self._access.add(self.method, target, status, seconds, len(body))
+        query = self.environ["QUERY_STRING"]
+        ended = time.perf_counter()
+        self._note(
+            (self.method, self.path, query, status, self._started, ended, self.received, len(body), self.run_seconds)
+        )
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:
         """Answer with an error in Azure's shape, `{"message": …}`."""

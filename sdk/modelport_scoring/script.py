@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,10 @@ class Script:
 
     Attributes:
         input: How a request becomes a call of run().
+        init_seconds: How long init() took.
     """
+
+    init_seconds = 0.0
 
     def __init__(self, app_root: Path, entry_script: str) -> None:
         self._root = str(app_root)
@@ -71,10 +75,12 @@ class Script:
         Raises:
             ScriptError: Whatever came out of it.
         """
+        started = time.perf_counter()
         try:
             self._init()
         except BaseException as error:
             raise self._error("UserScriptInitFailed", "init()", error) from error
+        self.init_seconds = time.perf_counter() - started
 
     @property
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -50,6 +50,16 @@ class Settings:
     """Where another process tells whether the server is ready and lives; None: only where requests go. HEALTH_PORT."""
     health_uds: Path | None = None
     """The same as a Unix socket. MODELPORT_HEALTH_UDS."""
+    metrics_port: int | None = None
+    """Where another process tells what was counted. MODELPORT_METRICS_PORT."""
+    metrics_uds: Path | None = None
+    """The same as a Unix socket. MODELPORT_METRICS_UDS."""
+    app_insights: bool = False
+    """Whether requests are told to Application Insights. AML_APP_INSIGHTS_ENABLED."""
+    app_insights_key: str = ""
+    """Its instrumentation key or connection string. AML_APP_INSIGHTS_KEY; the flag enables it, too."""
+    log_responses: bool = True
+    """Whether answers are told to it. APP_INSIGHTS_LOG_RESPONSE_ENABLED."""
     reload: bool = False
     """Whether a change of the script's folder starts it anew."""
     service_name: str = "ML service"
@@ -69,6 +79,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     parser.add_argument("--worker_count", type=int, default=int(environment.get("WORKER_COUNT") or 1))
     parser.add_argument("--health_port", type=int, default=_health_port(environment))
     parser.add_argument("--health_uds", type=Path, default=environment.get("MODELPORT_HEALTH_UDS") or None)
+    parser.add_argument("--metrics_port", type=int, default=environment.get("MODELPORT_METRICS_PORT") or None)
+    parser.add_argument("--metrics_uds", type=Path, default=environment.get("MODELPORT_METRICS_UDS") or None)
+    parser.add_argument("--appinsights_instrumentation_key", default="")
     parser.add_argument("--reload", action="store_true", help="serve the script as it is now, after each change")
     flags = parser.parse_args(arguments)
 
@@ -104,6 +117,12 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         worker_preload=environment.get("WORKER_PRELOAD", "").lower() == "true",
         health_port=flags.health_port,
         health_uds=flags.health_uds and Path(flags.health_uds).absolute(),
+        metrics_port=flags.metrics_port,
+        metrics_uds=flags.metrics_uds and Path(flags.metrics_uds).absolute(),
+        app_insights=bool(flags.appinsights_instrumentation_key)
+        or environment.get("AML_APP_INSIGHTS_ENABLED", "").lower() == "true",
+        app_insights_key=flags.appinsights_instrumentation_key or environment.get("AML_APP_INSIGHTS_KEY", ""),
+        log_responses=environment.get("APP_INSIGHTS_LOG_RESPONSE_ENABLED", "").lower() != "false",
         reload=flags.reload,
         service_name=environment.get("SERVICE_NAME") or Settings.service_name,
         service_version=environment.get("SERVICE_VERSION") or Settings.service_version,

@@ -24,14 +24,22 @@ class Turns(Generic[T]):
     `note_runs` is told how many threads those are, whenever that changes.
     """
 
-    def __init__(
-        self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, places: int, work: Callable[[T], None], note_runs: Callable[[int], None] | None = None) -> None:
         self._free = self._places = places
         self._note = note_runs
         self._work = work
         self._waiting: deque[T] = deque()
         self._lock = threading.Lock()
+
+    @property
+    def running(self) -> int:
+        """How many items are worked on."""
+        return self._places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a place."""
+        return len(self._waiting)
 
     def take(self, item: T) -> None:
         """Work on the item, and then on what came meanwhile, if a place is free; leave it to another thread if not."""
