@@ -21,6 +21,7 @@ One process. Reading order, which is a request's way too:
     turns      who may be in run() now, and who waits
     deadlines  who took too long
     debugger   who may look on
+    request_ids  which request a line of the log belongs to
     records    what was answered, for the two that follow
     logs       Azure's format, and a cheap access log
     counting   numbers, many requests at a time; which ones, says `metrics`

@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
+from modelport_scoring import request_ids
 from modelport_scoring.cors import Cors
 from modelport_scoring.counting import Counting
 from modelport_scoring.deadlines import Deadlines
@@ -166,6 +167,7 @@ class App:
 
     def _run(self, exchange: Exchange) -> None:
         self._runs.watch(exchange)
+        request_ids.current.set(exchange.request_id)
         started = time.perf_counter()
         failure: BaseException | None = None
         result = None

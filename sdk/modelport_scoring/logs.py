@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from modelport_scoring.records import Record
+from modelport_scoring.request_ids import RequestFormatter, mark_records
 
 FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 GRANIAN = "_granian"
@@ -24,7 +25,8 @@ def configure_logging() -> None:
     """Send our log and Granian's errors to standard output, and make `print()` appear line by line."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # TextIO, unless a script replaced it
-    formatter = logging.Formatter(FORMAT)
+    mark_records()
+    formatter = RequestFormatter(FORMAT)
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
