@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from modelport_scoring import __version__, debugger, health
+from modelport_scoring import __version__, debugger, health, telemetry
 from modelport_scoring.app import App
 from modelport_scoring.counting import Counting
+from modelport_scoring.exchange import Exchange
 from modelport_scoring.keeper import SCRIPT_FAULT, Keeper
 from modelport_scoring.logs import configure_logging
 from modelport_scoring.reload import NoWatcher
@@ -84,7 +85,12 @@ def _serve(worker: Worker, loaded: tuple[Script, Swagger] | None = None) -> int:
     loaded = loaded or _loaded(settings)
     if loaded is None:
         return SCRIPT_FAULT
-    app = App(*loaded, settings, server.end, worker.note_runs, counting)
+    traces = telemetry.tracing(settings, os.environ)
+    if traces is not None:
+        script = loaded[0]
+        script.input.call = traces.around(script.input.call)  # type: ignore[method-assign]  # of this one
+    made = traces.exchange if traces else Exchange
+    app = App(*loaded, settings, server.end, worker.note_runs, counting, made)
     return server.serve(debugger.followed(debugging, app) if debugging else app)
 
 

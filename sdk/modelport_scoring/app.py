@@ -15,7 +15,6 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
-from modelport_scoring import request_ids
 from modelport_scoring.cors import Cors
 from modelport_scoring.counting import Counting
 from modelport_scoring.deadlines import Deadlines
@@ -56,7 +55,7 @@ class App:
     Answers requests with a script whose init() has passed.
 
     `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes;
-    `counting` is told of everything.
+    `counting` is told of everything; `exchange` is made of each request.
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class App:
         end: Callable[[], None],
         note_runs: Callable[[int], None] | None = None,
         counting: Counting | None = None,
+        exchange: Callable[..., Exchange] = Exchange,
     ) -> None:
         self._script = script
         self._input = script.input
@@ -75,6 +75,7 @@ class App:
         self._settings = settings
         self._end = end
         self._counting = counting
+        self._exchange = exchange
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
         self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
@@ -86,7 +87,7 @@ class App:
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
-        exchange = Exchange(protocol, environ, self._records.add)
+        exchange = self._exchange(protocol, environ, self._records.add)
         allowed = METHODS.get(exchange.path)
         if allowed is None:
             exchange.refuse(404, NOT_FOUND)
@@ -167,7 +168,7 @@ class App:
 
     def _run(self, exchange: Exchange) -> None:
         self._runs.watch(exchange)
-        request_ids.current.set(exchange.request_id)
+        exchange.enter()
         started = time.perf_counter()
         failure: BaseException | None = None
         result = None

@@ -12,11 +12,12 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from modelport_scoring import __version__
 from modelport_scoring.records import Record
+from modelport_scoring.request_ids import current, of_batch
 
 HEADER_LIMIT = 100
 """Longest request id, in characters. Source: azureml-inference-server-http."""
@@ -106,6 +107,11 @@ class Exchange:
         if client_id:
             headers.append(("x-ms-client-request-id", client_id))
         return None
+
+    def enter(self, others: Sequence[Exchange] = ()) -> None:
+        """Say to the log that this thread, or task, handles this request from now on, and others with it."""
+        ids = of_batch([self.request_id, *(each.request_id for each in others)]) if others else self.request_id
+        current.set(ids)
 
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
