@@ -108,10 +108,13 @@ class Exchange:
             headers.append(("x-ms-client-request-id", client_id))
         return None
 
-    def enter(self, others: Sequence[Exchange] = ()) -> None:
-        """Say to the log that this thread, or task, handles this request from now on, and others with it."""
-        ids = of_batch([self.request_id, *(each.request_id for each in others)]) if others else self.request_id
-        current.set(ids)
+    def enter(self) -> None:
+        """Say to the log that this thread, or task, handles this request from now on."""
+        current.set(self.request_id)
+
+    def enter_with(self, others: Sequence[Exchange]) -> None:
+        """Say to the log that this thread, or task, handles this request and others in one run() from now on."""
+        current.set(of_batch([self.request_id, *(each.request_id for each in others)]))
 
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""

@@ -44,9 +44,10 @@ class Exposition:
         return 200, CONTENT_TYPE, "".join(self._lines()).encode()
 
     def _lines(self) -> Iterable[str]:
-        rows: list[Sequence[float]] = [slot.counters[: metrics.NUMBERS].tolist() for slot in self._board.slots]
-        live = [row for number, row in enumerate(rows) if self._board.slots[number].ready]
-        total = reduce(_added, rows)
+        used = [slot for slot in self._board.slots if slot.counters[metrics.STARTS]]
+        rows: list[Sequence[float]] = [slot.counters[: metrics.NUMBERS].tolist() for slot in used]
+        live = [row for number, row in enumerate(rows) if used[number].ready]
+        total = reduce(_added, rows, [0.0] * metrics.NUMBERS)
         yield from _series(metrics.REQUESTS, _requests(total))
         yield from _histogram(metrics.REQUEST_DURATION, metrics.REQUEST_SECONDS, total)
         yield from _histogram(metrics.RUN_DURATION, metrics.RUN_SECONDS, total)

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from modelport_scoring.records import Record
 from modelport_scoring.request_ids import RequestFormatter, mark_records
@@ -54,9 +55,15 @@ class AccessLog:
             if int(when) != second:  # most of them are of one second
                 second = int(when)
                 clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
-            target = f"{ascii(path)[1:-1]}?{query}" if query else ascii(path)[1:-1]
+            target = f"{_shown(path)}?{query}" if query else _shown(path)
             line = f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {sent}"
             lines.append(f"{clock},{int(when * 1000) % 1000:03d}{self._prefix}{line}\n")
         if lines:
             sys.stdout.write("".join(lines))
             sys.stdout.flush()
+
+
+@lru_cache(maxsize=64)
+def _shown(path: str) -> str:
+    """Return a path as one line can have it."""
+    return ascii(path)[1:-1]

@@ -84,10 +84,10 @@ class Tracing:
             name, parent, kind=self._api.SpanKind.SERVER, attributes=dict(_of_request(exchange, environ))
         )
 
-    def enter(self, spans: Sequence[Any]) -> None:
-        """Make the first span the one that run() is a part of, and the others known to it."""
-        context = self._api.set_span_in_context(spans[0], self._context.Context())
-        links = tuple(self._api.Link(span.get_span_context()) for span in spans[1:])
+    def enter(self, span: Any, others: Sequence[Any]) -> None:
+        """Have the next run() in this thread, or task, be a part of the span, and linked to the others."""
+        context = self._api.set_span_in_context(span, self._context.Context())
+        links = tuple(self._api.Link(each.get_span_context()) for each in others)
         self._context.attach(self._context.set_value(self._links, links, context))
 
     def end(self, span: Any, exchange: Exchange, record: Record, body: bytes) -> None:
@@ -126,10 +126,15 @@ class TracedExchange(Exchange):
         self._body = b""
         self.span = tracing.begun(self)
 
-    def enter(self, others: Sequence[Exchange] = ()) -> None:
-        """As for any exchange; what run() traces is a part of this one's span, or is linked to it."""
-        super().enter(others)
-        self._tracing.enter([self.span, *(each.span for each in others if isinstance(each, TracedExchange))])
+    def enter(self) -> None:
+        """As for any exchange; the span of run() is a part of this one's."""
+        super().enter()
+        self._tracing.enter(self.span, [])
+
+    def enter_with(self, others: Sequence[Exchange]) -> None:
+        """As for any exchange; the span of run() is a part of this one's, and linked to those of the others."""
+        super().enter_with(others)
+        self._tracing.enter(self.span, [each.span for each in others if isinstance(each, TracedExchange)])
 
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer."""

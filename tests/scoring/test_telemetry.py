@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import socket
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -312,6 +313,65 @@ def test_what_is_asked_for_and_cannot_be_sent_is_said_and_requests_are_served(se
     assert " W [" in line
     assert line.endswith(remedy)
     assert served.score(1).status == 200
+
+
+BATCH = """
+import asyncio, json
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from modelport_scoring.request_ids import current
+from modelport_scoring.tracing import Tracing
+
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+
+class Protocol:
+    def response_bytes(self, status, headers, body): pass
+
+def environ(number):
+    return {
+        "REQUEST_METHOD": "POST", "PATH_INFO": "/score", "QUERY_STRING": "", "wsgi.url_scheme": "http",
+        "REMOTE_ADDR": "", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": "x", "HTTP_X_REQUEST_ID": f"r-{number}",
+    }
+
+tracing = Tracing()
+noted = []
+exchanges = [tracing.exchange(Protocol(), environ(number), noted.append) for number in range(3)]
+for each in exchanges:
+    each.identify()
+exchanges[0].enter_with(exchanges[1:])
+
+async def run(data, headers):
+    await asyncio.sleep(0)
+    with trace.get_tracer("own").start_as_current_span("predict"):
+        return current.get()
+
+ids = asyncio.run(tracing.around(run)([1, 2, 3], None))
+for each in exchanges:
+    each.answer(200, "application/json", b"1")
+spans = [json.loads(span.to_json()) for span in exporter.get_finished_spans()]
+print(json.dumps({"ids": ids, "noted": len(noted), "spans": spans}))
+"""
+
+
+def test_a_batch_is_a_part_of_its_first_request_and_linked_to_the_others(telemetry_python):
+    ran = subprocess.run([telemetry_python, "-c", BATCH], capture_output=True, text=True, check=True, timeout=60)
+    told = json.loads(ran.stdout)
+    assert (told["ids"], told["noted"]) == ("r-0, r-1, r-2", 3)
+    spans = {
+        name: [span for span in told["spans"] if span["name"] == name] for name in ("POST /score", "run", "predict")
+    }
+    (run,), (own,) = spans["run"], spans["predict"]
+    first, *others = (span["context"]["span_id"] for span in spans["POST /score"])
+    assert run["parent_id"] == first
+    assert [link["context"]["span_id"] for link in run["links"]] == others
+    assert len(others) == 2
+    assert own["parent_id"] == run["context"]["span_id"]
+    assert own["end_time"] <= run["end_time"]
 
 
 def test_an_exporter_that_is_not_there_is_named(traced):
