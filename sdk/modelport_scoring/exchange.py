@@ -48,13 +48,13 @@ class Exchange:
         headers: Those of every answer: server version and ids.
         request_id: The id that logs know it by.
         received: Bytes of its body.
+        started: When it came, by `time.perf_counter`.
         run_seconds: How long run() took; 0 as long as it has not been called.
     """
 
     __slots__ = (
         "_note",
         "_protocol",
-        "_started",
         "data",
         "environ",
         "headers",
@@ -63,12 +63,13 @@ class Exchange:
         "received",
         "request_id",
         "run_seconds",
+        "started",
     )
 
     def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], note: Callable[[Record], None]) -> None:
         self._protocol = protocol
         self._note = note
-        self._started = time.perf_counter()
+        self.started = time.perf_counter()
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
@@ -122,7 +123,7 @@ class Exchange:
         query = self.environ["QUERY_STRING"]
         ended = time.perf_counter()
         self._note(
-            (self.method, self.path, query, status, self._started, ended, self.received, len(body), self.run_seconds)
+            (self.started, ended, self.method, self.path, query, status, len(body), self.received, self.run_seconds)
         )
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:

@@ -48,7 +48,7 @@ class AccessLog:
         """Write the lines of these requests."""
         offset = time.time() - time.perf_counter()
         second, clock, lines = 0, "", []
-        for method, path, query, status, started, ended, _, sent, _ in records:
+        for started, ended, method, path, query, status, sent, _, _ in records:
             if path == "/":
                 continue
             when = ended + offset

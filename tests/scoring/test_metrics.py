@@ -250,7 +250,7 @@ def test_a_row_of_numbers_has_its_place_in_the_shared_memory():
 def test_a_status_that_is_none_and_a_path_that_is_below_the_prefix_have_their_counts():
     shared = memoryview(array("d", bytes(8 * COUNTERS)))
     counting = Counting(shared, "/api")
-    counting.count([("POST", "/api/score", "", 999, 0.0, 1.0, 0, 0, 0.5), ("GET", "/x", "", 404, 0.0, 1.0, 0, 0, 0.0)])
+    counting.count([(0.0, 1.0, "POST", "/api/score", "", 999, 0, 0, 0.5), (0.0, 1.0, "GET", "/x", "", 404, 0, 0, 0.0)])
     assert shared[metrics.place_of("/score", 999)] == 1
     assert shared[metrics.place_of(metrics.OTHER, 404)] == 1
     assert shared[metrics.REQUEST_SECONDS.count] == 1
