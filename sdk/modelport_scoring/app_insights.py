@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import warnings
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
 from importlib import import_module
 from typing import Any
 
@@ -83,7 +83,7 @@ class Insights:
             "Client Request Id": dict(exchange.headers).get("x-ms-client-request-id", ""),
             "name": record[PATH],
             "url": f"{environ['wsgi.url_scheme']}://{host}{record[PATH]}{query}",
-            "start_time": _time(datetime.now(timezone.utc) - timedelta(seconds=seconds)),
+            "start_time": _clock(time.time() - seconds),
             "duration": _duration(seconds),
             "resultCode": str(record[STATUS]),
             "success": record[STATUS] < 400,
@@ -127,8 +127,8 @@ def _text(body: bytes) -> str:
         return NO_TEXT
 
 
-def _time(when: datetime) -> str:
-    return when.replace(tzinfo=None).isoformat() + "Z"
+def _clock(when: float) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(when))}.{int(when % 1 * 1e6):06d}Z"
 
 
 def _duration(seconds: float) -> str:

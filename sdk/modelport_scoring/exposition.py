@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
@@ -37,7 +37,7 @@ class Exposition:
     def __init__(self, board: Board, deployment: str) -> None:
         self._board = board
         self._started = time.time()
-        self._about = {"version": __version__, "python": platform.python_version(), "deployment": deployment}
+        self._about = {"version": __version__, "python": sys.version.split()[0], "deployment": deployment}
 
     def answer(self) -> tuple[int, str, bytes]:
         """Status, content type and body of an answer to GET."""
