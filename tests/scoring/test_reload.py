@@ -30,9 +30,8 @@ def test_an_edit_goes_live(serve):
 
 
 def test_a_module_beside_the_script_is_a_part_of_it(serve):
-    served = serve(
-        "import tide\ndef init(): pass\ndef run(data): return tide.high\n", "--reload", files={"tide.py": "high = 1\n"}
-    )
+    served = serve("import tide\ndef init(): pass\ndef run(data): return tide.high\n", "--reload",
+                   files={"tide.py": "high = 1\n"})
     (served.folder / "app" / "tide.py").write_text("high = 234\n")
     served.wait_for(answers(served, 234))
 
