@@ -20,7 +20,7 @@ TREES = {str(path.relative_to(SDK)): ast.parse(path.read_bytes()) for path in HO
 # Each third party, and the only files or folders that may name it. An empty door: nobody may, yet.
 DOORS = {
     "anyio": ("modelport/controlplane/http.py",),
-    "azure": ("modelport/identity.py", "modelport/transports/"),
+    "azure": ("modelport/identity.py", "modelport/transports/", "modelport_scoring/app_insights.py"),
     "click": ("modelport/cli/",),
     "debugpy": ("modelport_scoring/debugger.py",),
     "docker": (
@@ -47,6 +47,11 @@ DOORS = {
     # docker-py lets errors of its own transport pass as they are.
     "rattler": ("modelport/builds/solver.py",),
     "requests": ("modelport/builds/streams.py", "modelport/engine.py", "modelport/transports/"),
+    "opentelemetry": (
+        "modelport_scoring/app_insights.py",
+        "modelport_scoring/telemetry.py",
+        "modelport_scoring/tracing.py",
+    ),
     "pathspec": ("modelport/transports/sources.py",),
     "rich": ("modelport/cli/", "modelport/transports/progress.py"),
     "sqlalchemy": ("modelport/controlplane/store.py",),

@@ -30,7 +30,11 @@ One process, unless more are asked for. Reading order, which is a request's way 
     turns      who may be in run() now, and who waits
     deadlines  who took too long
     debugger   who may look on
-    logs       Azure's format, prints included, and a cheap access log
+    records    what was answered, for the two that follow
+    logs       Azure's format, prints included, and a cheap access log; `request_ids` says whose a line is
+    counting   numbers, many requests at a time; which ones, says `metrics`
+    exposition the numbers of all workers, for Prometheus
+    telemetry  traces, where they are asked for: `tracing`, `app_insights`
 
 A request occupies a thread only while its body arrives and while it is in run().
 One that waits for its turn is an entry in a queue, and one that is too late is

@@ -16,10 +16,12 @@ from urllib.parse import parse_qs
 
 from modelport_scoring import raised, results
 from modelport_scoring.cors import Cors
+from modelport_scoring.counting import Counting
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
 from modelport_scoring.inputs import Refusal
 from modelport_scoring.logs import AccessLog
+from modelport_scoring.records import Records
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
 from modelport_scoring.swagger import Swagger
@@ -59,7 +61,8 @@ class App:
     """
     Answers requests with a script whose init() has passed.
 
-    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes.
+    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes;
+    `counting` is told of everything; `exchange` is made of each request.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class App:
         settings: Settings,
         end: Callable[[], None],
         note_runs: Callable[[int], None] | None = None,
+        counting: Counting | None = None,
+        exchange: Callable[..., Exchange] = Exchange,
     ) -> None:
         self._script = script
         self._input = script.input
@@ -79,15 +84,21 @@ class App:
         prefix = settings.path_prefix.strip("/")
         self._routes = {route: route for route in METHODS}
         self._routes.update({f"/{prefix}{route}": route for route in METHODS} if prefix else {})
-        self._access = AccessLog()
+        self._counting = counting
+        self._exchange = exchange
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
         self._written = results.by_orjson if script.input.is_typed and not settings.exact_results else results.by_json
         self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
+        readers = [AccessLog().write]
+        if counting is not None:
+            counting.serve(script.init_seconds, self._load)
+            readers.append(counting.count)
+        self._records = Records(*readers)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
-        exchange = Exchange(protocol, environ, self._access)
+        exchange = self._exchange(protocol, environ, self._records.add)
         # A client that joins an address with a slash at its end and a path gets what it wants, as from Werkzeug.
         route = self._routes.get(exchange.path) or self._routes.get(f"/{exchange.path.lstrip('/')}")
         if route is None:
@@ -109,6 +120,11 @@ class App:
                 version = parse_qs(environ["QUERY_STRING"], keep_blank_values=True).get("version", ["2"])[0]
                 status, document = self._swagger.answer(version)
                 exchange.answer(status, JSON, document, RAN)
+
+    def _load(self) -> tuple[int, int, int]:
+        """Requests that are not answered yet, those of them that wait for their turn, and calls of run()."""
+        waiting = self._turns.waiting
+        return len(self._bodies) + waiting + len(self._runs), waiting, self._turns.running
 
     def _score(self, exchange: Exchange) -> None:
         """Let run() have its turn; answer at once where the request is not for it."""
@@ -151,6 +167,7 @@ class App:
         body: bytes = environ["wsgi.input"].read() if length is not None else environ["wsgi.input"].read(expected)
         if not self._bodies.release(exchange):
             return None
+        exchange.received = len(body)
         if len(body) > limit:
             self._too_large(exchange)
             return None
@@ -169,6 +186,7 @@ class App:
 
     def _run(self, exchange: Exchange) -> None:
         self._runs.watch(exchange)
+        exchange.enter()
         started = time.perf_counter()
         failure: BaseException | None = None
         result = None
@@ -176,8 +194,11 @@ class App:
             result = self._input.call(exchange.data, lambda: request_headers(exchange.environ))
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
-        milliseconds = (time.perf_counter() - started) * 1000
+        exchange.run_seconds = seconds = time.perf_counter() - started
+        milliseconds = seconds * 1000
         if not self._runs.release(exchange):
+            if self._counting is not None:
+                self._counting.ran(seconds)
             log.warning("run() came back after %.0f ms, long after its caller was answered.", milliseconds)
         elif failure is not None:
             self._failed(exchange, failure)
@@ -235,6 +256,8 @@ class App:
             log.info("run() answered %d: %s", answer.status, _on_one_line(answer.message))
             exchange.answer(answer.status, JSON, answer.body, RAN, *answer.headers)
             return
+        if self._counting is not None:
+            self._counting.raised()
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
         advice = self._input.advice(failure)
         if advice is not None:

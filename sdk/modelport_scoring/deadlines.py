@@ -34,6 +34,10 @@ class Deadlines(Generic[T]):
         """Stop the entry's time; False when it had run out: `overdue` has it, or had it."""
         return self._open.pop(entry, None) is not None
 
+    def __len__(self) -> int:
+        """How many entries are open."""
+        return len(self._open)
+
     def _patrol(self) -> None:
         while True:
             try:

@@ -12,12 +12,13 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, Protocol
 
 from modelport_scoring import __version__
-from modelport_scoring.logs import AccessLog
+from modelport_scoring.records import Record
+from modelport_scoring.request_ids import current, of_batch
 
 HEADER_LIMIT = 100
 """Longest request id, in characters. Source: azureml-inference-server-http."""
@@ -45,20 +46,38 @@ class Exchange:
         environ: The request as a WSGI environment, without what WSGI adds that no request says.
         data: What the script's `input` made of the request, for run().
         headers: Those of every answer: server version and ids.
+        request_id: The id that logs know it by.
+        received: Bytes of its body.
         started: When it came, by `time.perf_counter`.
+        run_seconds: How long run() took; 0 as long as it has not been called.
     """
 
-    __slots__ = ("_access", "_protocol", "data", "environ", "headers", "method", "path", "started")
+    __slots__ = (
+        "_note",
+        "_protocol",
+        "data",
+        "environ",
+        "headers",
+        "method",
+        "path",
+        "received",
+        "request_id",
+        "run_seconds",
+        "started",
+    )
 
-    def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], access: AccessLog) -> None:
+    def __init__(self, protocol: WSGIProtocol, environ: dict[str, Any], note: Callable[[Record], None]) -> None:
         self._protocol = protocol
-        self._access = access
+        self._note = note
         self.started = time.perf_counter()
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
         self.headers: list[tuple[str, str]] = []
         self.data: Any = None
+        self.request_id = ""
+        self.received = 0
+        self.run_seconds = 0.0
 
     def identify(self, *, versioned: bool) -> str | None:
         """
@@ -77,6 +96,7 @@ class Exchange:
         if request_id is None:
             request_id = _new_id()
             if asked == PLAIN_IDS and versioned:
+                self.request_id = request_id
                 self.headers = [VERSION, ("x-request-id", request_id), ("x-ms-request-id", request_id)]
                 return None
         headers = self.headers
@@ -87,6 +107,7 @@ class Exchange:
         if len(request_id) > HEADER_LIMIT:
             return f"x-request-id must not exceed {HEADER_LIMIT} characters"
         if request_id:
+            self.request_id = request_id
             headers.append(("x-request-id", request_id))
         client_id = client_id or legacy_id or ""
         legacy_id = legacy_id or client_id or request_id
@@ -98,12 +119,22 @@ class Exchange:
             headers.append(("x-ms-client-request-id", client_id))
         return None
 
+    def enter(self) -> None:
+        """Say to the log that this thread, or task, handles this request from now on."""
+        current.set(self.request_id)
+
+    def enter_with(self, others: Sequence[Exchange]) -> None:
+        """Say to the log that this thread, or task, handles this request and others in one run() from now on."""
+        current.set(of_batch([self.request_id, *(each.request_id for each in others)]))
+
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
         self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
-        if self.path != "/":
-            query = self.environ["QUERY_STRING"]
-            self._access.add((self.started, time.perf_counter(), self.method, self.path, query, status, len(body)))
+        query = self.environ["QUERY_STRING"]
+        ended = time.perf_counter()
+        self._note(
+            (self.started, ended, self.method, self.path, query, status, len(body), self.received, self.run_seconds)
+        )
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:
         """Answer with an error in Azure's shape, `{"message": …}`."""

@@ -1,5 +1,5 @@
 """
-Whether the server is ready and lives, told by a process that does nothing else.
+Whether the server is ready and lives, and what it has counted, told by a process that does nothing else.
 
 A run() that keeps the interpreter to itself, in C code say, lets no other thread answer,
 and a probe with little patience would end a server that only works. So, when it is asked
@@ -15,9 +15,14 @@ import gc
 import os
 import signal
 import socket
+import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from modelport_scoring.exposition import PATH as METRICS_PATH
+from modelport_scoring.exposition import Exposition
 from modelport_scoring.listener import PLAIN, Answer, Listener
 from modelport_scoring.orphans import end_with_parent
 from modelport_scoring.settings import Settings
@@ -29,9 +34,8 @@ NAME = b"modelport-probe"
 
 
 def is_wanted(settings: Settings) -> bool:
-    """Whether health is asked for elsewhere than where requests go."""
-    own_port = settings.health_port is not None and (settings.uds is not None or settings.health_port != settings.port)
-    return own_port or settings.health_uds is not None
+    """Whether health or metrics are asked for elsewhere than where requests go."""
+    return bool(_addresses(settings))
 
 
 def accompany(board: Board, settings: Settings) -> None:
@@ -39,10 +43,11 @@ def accompany(board: Board, settings: Settings) -> None:
     Fork the companion. Call while there is one thread.
 
     Raises:
-        OSError: Its address cannot be had.
+        OSError: One of its addresses cannot be had.
     """
-    listening = bound(settings.health_uds, settings.host, settings.health_port or 0)
-    listening.listen()
+    listening = [bound(uds, settings.host, port) for uds, port in _addresses(settings)]
+    for each in listening:
+        each.listen()
     ours, theirs = os.pipe()  # that nobody writes to: it ends with the last process that has `theirs`
     parent = os.getpid()
     companion = os.fork()
@@ -50,7 +55,8 @@ def accompany(board: Board, settings: Settings) -> None:
         os.close(theirs)
         _answer_until(ours, listening, board, settings, parent)
     os.close(ours)
-    listening.close()
+    for each in listening:
+        each.close()
 
 
 def verdict(board: Board, timeout: float) -> Answer:
@@ -66,11 +72,28 @@ def verdict(board: Board, timeout: float) -> Answer:
     return 200, "text/html; charset=utf-8", b"Healthy"
 
 
-def _answer_until(end: int, listening: socket.socket, board: Board, settings: Settings, parent: int) -> NoReturn:
+def _addresses(settings: Settings) -> list[tuple[Path | None, int]]:
+    """Where the companion listens: a Unix socket, or else a port, for each."""
+    found: dict[tuple[Path | None, int], None] = {}
+    own_port = settings.health_port is not None and (settings.uds is not None or settings.health_port != settings.port)
+    if own_port or settings.health_uds is not None:
+        found[settings.health_uds, settings.health_port or 0] = None
+    if settings.metrics_port is not None or settings.metrics_uds is not None:
+        found[settings.metrics_uds, settings.metrics_port or 0] = None
+    return list(found)
+
+
+def _answer_until(
+    end: int, listening: Sequence[socket.socket], board: Board, settings: Settings, parent: int
+) -> NoReturn:
     """Be the companion."""
     gc.disable()  # nothing is made here, and looking for it would copy what is shared with the parent
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # they mean the server, which tells us in its own way
     end_with_parent(parent, NAME)
-    Listener(listening, {"/": lambda: verdict(board, settings.worker_timeout)}).serve(end)
+    exposition = Exposition(board, settings.deployment)
+    answers = {"/": lambda: verdict(board, settings.worker_timeout), METRICS_PATH: exposition.answer}
+    for each in listening[1:]:
+        threading.Thread(target=Listener(each, answers).serve, args=(end,), daemon=True).start()
+    Listener(listening[0], answers).serve(end)
     os._exit(0)

@@ -11,7 +11,6 @@ Source: azureml-inference-server-http for the names, the format, what becomes of
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import functools
 import json
@@ -19,12 +18,13 @@ import logging
 import logging.config
 import os
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from modelport_scoring.records import ENDED, PATH, Record
+from modelport_scoring.request_ids import RequestFormatter, mark_records
 
 FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 AZURE = "azmlinfsrv"
@@ -35,11 +35,6 @@ GRANIAN = "_granian"
 
 FILE = "logging.json"
 """A document for `logging.config.dictConfig`, which replaces what is set up here."""
-
-FLUSH_SECONDS = 0.05
-
-Answered = tuple[float, float, str, str, str, int, int]
-"""Start and end by `time.perf_counter`, method, path, query, status, and the answer's size in bytes."""
 
 _print = builtins.print
 
@@ -55,6 +50,10 @@ class Formatter(logging.Formatter):
 
     def __init__(self, fmt: str | None = FORMAT, datefmt: str | None = None, style: Any = "%") -> None:
         super().__init__(fmt, datefmt, style)
+
+
+class ShownFormatter(RequestFormatter, Formatter):
+    """The same, and which request a line belongs to."""
 
 
 class Probes(logging.Filter):
@@ -73,8 +72,9 @@ def configure_logging(level: str) -> None:
     """Send our log, the script's prints and Granian's errors to standard output, line by line."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # TextIO, unless a script replaced it
+    mark_records()
     handler = Output(sys.stdout)
-    handler.setFormatter(Formatter())
+    handler.setFormatter(ShownFormatter())
     for name, least in ((AZURE, level), (GRANIAN, "ERROR")):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
@@ -130,35 +130,24 @@ class AccessLog:
     """
     One line per request, `POST /score 200 0.412ms 13`, as Azure's server writes them.
 
-    A call of `logging` costs as much as all the rest of a small request. So what a line says is kept for a
-    moment, and lines are made of it, many at a time, by a thread of their own; through `logging` only where
-    somebody else's handlers wait for them.
+    A call of `logging` costs as much as all the rest of a small request. So lines are made of records, many at
+    a time, and go through `logging` only where somebody else's handlers wait for them. Probes have none.
     """
 
     def __init__(self) -> None:
         self._logger = logging.getLogger(ACCESS)
         self._prefix = f" I [{os.getpid()}] {ACCESS} - "
         self._output = _only_output(self._logger)
-        wanted = self._logger.isEnabledFor(logging.INFO)
-        self._answered: deque[Answered] = deque(maxlen=None if wanted else 0)
-        self.add: Callable[[Answered], None] = self._answered.append
-        """Note one answered request."""
-        threading.Thread(target=self._write_for_ever, name="access-log", daemon=True).start()
-        atexit.register(self._write)
+        self._is_wanted = self._logger.isEnabledFor(logging.INFO)
 
-    def _write_for_ever(self) -> None:
-        while True:
-            time.sleep(FLUSH_SECONDS)
-            self._write()
-
-    def _write(self) -> None:
-        answered = []
-        while self._answered:
-            answered.append(self._answered.popleft())
-        if not answered:
+    def write(self, records: Sequence[Record]) -> None:
+        """Write the lines of these requests."""
+        if not self._is_wanted:
             return
         epoch = time.time() - time.perf_counter()
-        lines = [(epoch + each[1], _line(*each)) for each in answered]
+        lines = [(epoch + each[ENDED], _line(*each)) for each in records if each[PATH] != "/"]
+        if not lines:
+            return
         if self._output is None:
             self._hand_over(lines)
         else:
@@ -180,11 +169,11 @@ class AccessLog:
             self._logger.handle(record)
 
 
-def _line(started: float, ended: float, method: str, path: str, query: str, status: int, size: int) -> str:
+def _line(started: float, ended: float, method: str, path: str, query: str, status: int, sent: int, *_: float) -> str:
     target = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
     if query:
         target = f"{target}?{query}"
-    return f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {size}"
+    return f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {sent}"
 
 
 def _only_output(logger: logging.Logger) -> Any | None:

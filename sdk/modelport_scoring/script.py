@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -54,7 +55,10 @@ class Script:
 
     Attributes:
         input: How a request becomes a call of run().
+        init_seconds: How long init() took.
     """
+
+    init_seconds = 0.0
 
     def __init__(self, app_root: Path, entry_script: str, *, typed: bool = True) -> None:
         """Load the script; its annotations are not heeded unless `typed`."""
@@ -78,10 +82,12 @@ class Script:
         Raises:
             ScriptError: Whatever came out of it.
         """
+        started = time.perf_counter()
         try:
             self._init()
         except BaseException as error:
             raise self._error("UserScriptInitFailed", "init()", error) from error
+        self.init_seconds = time.perf_counter() - started
 
     @property
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]] | None:

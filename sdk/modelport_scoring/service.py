@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from modelport_scoring import __version__, debugger, health
+from modelport_scoring import __version__, debugger, health, telemetry
 from modelport_scoring.app import App
+from modelport_scoring.counting import Counting
+from modelport_scoring.exchange import Exchange
 from modelport_scoring.keeper import SCRIPT_FAULT, Keeper
 from modelport_scoring.logs import LoggingError, replace_by_file
 from modelport_scoring.script import Script, ScriptError
@@ -67,11 +69,19 @@ def serve(worker: Worker, loaded: tuple[Script, Swagger] | None = None) -> int:
     """Serve the script, which is loaded first unless it has been, until told to stop; return the exit status."""
     settings = worker.settings
     server = Server(settings, worker)
+    counting = None
+    if worker.slot and health.is_wanted(settings):
+        counting = Counting(worker.slot.counters, settings.path_prefix and f"/{settings.path_prefix.strip('/')}")
     debugging = _debugger(settings)
     loaded = loaded or _loaded(settings)
     if loaded is None:
         return SCRIPT_FAULT
-    app = App(*loaded, settings, server.end, worker.note_runs)
+    traces = telemetry.tracing(settings, os.environ)
+    if traces is not None:
+        script = loaded[0]
+        script.input.call = traces.around(script.input.call)  # type: ignore[method-assign]  # of this one
+    made = traces.exchange if traces else Exchange
+    app = App(*loaded, settings, server.end, worker.note_runs, counting, made)
     return server.serve(debugger.followed(debugging, app) if debugging else app)
 
 

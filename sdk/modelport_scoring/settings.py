@@ -79,6 +79,12 @@ class Settings:
     health_uds: Path | None = setting(
         None, PATH, "MODELPORT_HEALTH_UDS", "--health_uds", "Unix socket of such a listener."
     )
+    metrics_port: int | None = setting(
+        None, PORT, "MODELPORT_METRICS_PORT", "--metrics_port", "Port of a listener for `/metrics`."
+    )
+    metrics_uds: Path | None = setting(
+        None, PATH, "MODELPORT_METRICS_UDS", "--metrics_uds", "Unix socket of such a listener."
+    )
     separate_health: bool = setting(
         False, SWITCHED, "SEPERATE_HEALTH_ENDPOINT", "", "Whether `HEALTH_PORT` counts, with 5000 as its default."
     )

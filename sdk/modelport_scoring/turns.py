@@ -32,6 +32,16 @@ class Turns(Generic[T]):
         self._noting = threading.Lock()
         self._waiting: deque[T] = deque()
 
+    @property
+    def running(self) -> int:
+        """How many items are worked on."""
+        return self._places - len(self._free)
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a place."""
+        return len(self._waiting)
+
     def take(self, item: T) -> None:
         """Work on the item, and then on what came meanwhile, if a place is free; leave it to another thread if not."""
         waiting, free = self._waiting, self._free
@@ -57,4 +67,4 @@ class Turns(Generic[T]):
     def _told(self) -> None:
         with self._noting:  # or an older number could be the last one
             if self._note:
-                self._note(self._places - len(self._free))
+                self._note(self.running)

@@ -38,10 +38,10 @@ def lines_of(served, logger):
 
 def test_prints_are_lines_of_azure_s_logger(serve):
     served = serve(PRINTS)
-    served.score(1)
+    served.score(1, x_request_id="r-1")
     served.wait_for(lambda: "POST /score 200" in served.log)
     assert lines_of(served, "azmlinfsrv.print") == [
-        ("I", text) for text in ("several-2", "two", "", "no end", "nothing between 1", "100 %s %d", "in run")
+        ("I", text) for text in ("several-2", "two", "", "no end", "nothing between 1", "100 %s %d", "in run [r-1]")
     ]
     assert " - two\nlines\n" in served.log
     for unrouted in ("to stderr", "written"):
