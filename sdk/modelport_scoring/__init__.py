@@ -19,17 +19,29 @@ One process. Reading order, which is a request's way too:
     exchange   one request and its one answer: ids, headers, status
     cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
+    batches    several requests in one call of run()
+    streams    answers that come in pieces
     deadlines  who took too long
+    loops      `async def run`: the event loop, and a watch over it
+    tasks      the app on that loop, where a client that goes away cancels its run()
+    asgi       how Granian talks with it
     debugger   who may look on
     logs       Azure's format, and a cheap access log
 
 A request occupies a thread only while its body arrives and while it is in run().
 One that waits for its turn is an entry in a queue, and one that is too late is
 answered by a watch: so neither a busy script nor a stalled client keeps a probe
-waiting.
+waiting. An `async def run` is served on one event loop instead, by the same rules.
+
+What scripts import from here (`marks`, `streams`): `batched`, `concurrent`, `Event`.
 
 `raw` (requests and responses for scripts that want them whole) and `stand_ins` (the
 imports that Azure's packages would serve) are loaded by scripts alone.
 """
+
+from modelport_scoring.marks import batched, concurrent
+from modelport_scoring.streams import Event
+
+__all__ = ["Event", "__version__", "batched", "concurrent"]
 
 __version__ = "0.1.0"

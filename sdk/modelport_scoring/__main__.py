@@ -23,6 +23,7 @@ from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.server import Server
 from modelport_scoring.settings import Settings, read_settings
 from modelport_scoring.swagger import Swagger
+from modelport_scoring.tasks import TaskApp
 
 STAND_INS = Path(__file__).with_name("stand_ins")
 """Modules under names of Azure's packages. Last on the import path: they stand in only where Azure's are not there."""
@@ -49,6 +50,9 @@ def main() -> int:
         if settings.failure_file is not None:
             error.write(settings.failure_file)
         return SCRIPT_FAULT
+    if script.loop is not None:
+        tasks = TaskApp(script, swagger, settings, server.end)
+        return server.serve_on(script.loop, tasks.handle)
     app = App(script, swagger, settings, server.end)
     return server.serve(debugger.followed(debugging, app) if debugging else app)
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
+from modelport_scoring import streams
+from modelport_scoring.batches import Batches, MiscountError, results_of
 from modelport_scoring.cors import Cors
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
@@ -45,6 +49,14 @@ RAN = ("x-ms-run-function-failed", "False")
 SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-encoding"}
 """What a script's response cannot decide alone; the content type is passed on in its own way."""
 
+MANY = 1000
+"""Places in an `async def run` when nothing says how many: a task that waits costs little."""
+
+MORE = "The deployment's request_settings may let more in: max_concurrent_requests_per_instance."
+
+ANSWERED = (Exception, CancelledError)
+"""What may come out of a run() without being meant for the process."""
+
 METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": ("GET", "HEAD"), "/swagger.json": ("GET", "HEAD")}
 
 
@@ -61,7 +73,12 @@ class App:
         self._access = AccessLog()
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
-        self._turns = Turns(settings.max_concurrent_requests, self._run)
+        self.places = places_of(script, settings)
+        if self.places > 1 or script.loop is not None:
+            log.info("%d requests may be in run() at once. %s", self.places, MORE)
+        self._turns: Turns[Exchange] | Batches[Exchange] = Turns(self.places, self._run)
+        if script.batching is not None:
+            self._turns = Batches(self.places, script.batching, self._run_batch)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
@@ -156,30 +173,95 @@ class App:
         else:
             self._ran(exchange, result, milliseconds)
 
+    def _run_batch(self, exchanges: list[Exchange]) -> None:
+        """Call run() for several; when it raises, once more for each alone, so that only those at fault fail."""
+        for exchange in exchanges:
+            self._runs.watch(exchange)
+        started = time.perf_counter()
+        try:
+            result = self._input.call([exchange.data for exchange in exchanges], dict)
+            results = results_of(result, len(exchanges))
+        except BaseException as error:  # noqa: BLE001  # the user's code, as in `_run`
+            if len(exchanges) > 1 and isinstance(error, Exception) and not isinstance(error, MiscountError):
+                log.warning("run() raised %r for %d inputs: it is called for each alone.", error, len(exchanges))
+                for exchange in exchanges:
+                    if self._runs.release(exchange):
+                        self._run_batch([exchange])
+                return
+            results = [error] * len(exchanges)
+        milliseconds = (time.perf_counter() - started) * 1000
+        for exchange, each in zip(exchanges, results):  # noqa: B905  # Python 3.9 has no `strict`; they are as many
+            if not self._runs.release(exchange):
+                log.warning("run() came back after %.0f ms, long after its caller was answered.", milliseconds)
+            elif isinstance(each, BaseException):
+                self._failed(exchange, each)
+            else:
+                self._ran(exchange, each, milliseconds)
+
     def _ran(self, exchange: Exchange, result: object, milliseconds: float) -> None:
         ran = ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")
         try:
             body = json.dumps({} if result is None else result).encode()
-        except Exception:  # the user's objects: whatever their conversion raises
-            # JSON cannot hold an `AMLResponse` or one of Flask's either, so only what it cannot is asked.
-            if hasattr(result, "get_wsgi_response"):
-                self._hand_over(exchange, result, ran)
-                return
-            log.exception("The result of run() cannot be written as JSON.")
-            exchange.refuse(500, INTERNAL_ERROR)
+        except Exception as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
+            fault = error
+        else:
+            exchange.answer(200, JSON, body, RAN, ran)
             return
-        exchange.answer(200, JSON, body, RAN, ran)
+        # JSON cannot hold an `AMLResponse` or one of Flask's, nor a generator, so only what it cannot is asked.
+        if hasattr(result, "get_wsgi_response"):
+            self._hand_over(exchange, result, ran)
+        elif streams.is_stream(result):
+            self._stream(exchange, Streamed(result, 200, "", [RAN]))
+        else:
+            log.error("The result of run() cannot be written as JSON.", exc_info=fault)
+            exchange.refuse(500, INTERNAL_ERROR)
 
     def _hand_over(self, exchange: Exchange, response: Any, *headers: tuple[str, str]) -> None:
         """Answer with a response that the script made."""
         try:
             status, content_type, own, body = _parts(response, exchange.environ)
-        except Exception as error:  # noqa: BLE001  # the user's: a generator, for one, runs only now
+        except Exception as error:  # noqa: BLE001  # the user's: whatever its response does
             self._failed(exchange, error)
             return
         if status >= 500:
             own = [*(each for each in own if each[0] != RAN[0]), (RAN[0], "True")]
-        exchange.answer(status, content_type, body, *own, *headers)
+        if isinstance(body, bytes):
+            exchange.answer(status, content_type, body, *own, *headers)
+        else:
+            self._stream(exchange, Streamed(body, status, content_type, own))
+
+    def _stream(self, exchange: Exchange, streamed: Streamed) -> None:
+        """Answer piece by piece. Until the first one is there the caller waits for run(), as for any other answer."""
+        self._runs.watch(exchange)
+        started = time.perf_counter()
+        failure: BaseException | None = None
+        first = streams.NOTHING
+        try:
+            first = streams.first_of(streamed.items)
+        except BaseException as error:  # noqa: BLE001  # the user's code, as in `_run`
+            failure = error
+        milliseconds = (time.perf_counter() - started) * 1000
+        if not self._runs.release(exchange):
+            log.warning("run() yielded after %.0f ms, long after its caller was answered.", milliseconds)
+            streams.close(streamed.items)
+        elif failure is not None:
+            self._failed(exchange, failure)
+        else:
+            form = self._form(exchange, streamed, first)
+            pieces = streams.pieces(first, streamed.items, form, self._broke_off)
+            exchange.stream(streamed.status, form.content_type, pieces, *streamed.headers_after(milliseconds))
+
+    def _form(self, exchange: Exchange, streamed: Streamed, first: object) -> streams.Form:
+        if streamed.content_type:
+            return streams.form_under(streamed.content_type, SCRIPT_FAILED)
+        return streams.form_of(first, exchange.environ.get("HTTP_ACCEPT", ""), SCRIPT_FAILED)
+
+    def _broke_off(self, failure: BaseException) -> None:
+        """Log a failure of the script in the middle of its answer: the status is with the client already."""
+        log.error("run() raised an exception in the middle of a stream.\n%s", self._script.traceback_of(failure))
+        if not isinstance(failure, ANSWERED):
+            log.error("run() asked the process to end.")
+            self._end()
 
     def _failed(self, exchange: Exchange, failure: BaseException) -> None:
         misfit = self._script.misfit(failure)
@@ -188,7 +270,7 @@ class App:
             exchange.refuse(400, misfit)
             return
         log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
-        if isinstance(failure, Exception):
+        if isinstance(failure, ANSWERED):
             exchange.refuse(500, SCRIPT_FAILED, run_failed=True)
         else:
             exchange.headers = []
@@ -199,12 +281,37 @@ class App:
     def _run_overdue(self, exchange: Exchange) -> None:
         timeout = self._settings.scoring_timeout_ms
         log.error("run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, its place is kept.", timeout)
-        exchange.refuse(500, f"Scoring timeout after {timeout} ms", run_failed=True)
+        self._refuse_overdue(exchange)
+
+    def _refuse_overdue(self, exchange: Exchange) -> None:
+        exchange.refuse(500, f"Scoring timeout after {self._settings.scoring_timeout_ms} ms", run_failed=True)
 
 
-def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], bytes]:
+@dataclass(frozen=True)
+class Streamed:
+    """An answer whose pieces are still to come; without a content type the first one says what they are."""
+
+    items: Any
+    status: int
+    content_type: str
+    headers: Sequence[tuple[str, str]]
+
+    def headers_after(self, milliseconds: float) -> list[tuple[str, str]]:
+        """Return the headers; `milliseconds` went by before the first piece, which is all that is known by then."""
+        return [*self.headers, ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")]
+
+
+def places_of(script: Script, settings: Settings) -> int:
+    """Return how many requests may be in run() at once: what the deployment says, or the script where it says more."""
+    said = settings.max_concurrent_requests or (MANY if script.loop is not None else 1)
+    return max(said, script.concurrency or 1)
+
+
+def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], Any]:
     """
     Return status, content type, other headers and body of a response that the script made.
+
+    The body is an iterator, and to be closed, where the response was made of one.
 
     Raises:
         ValueError: No answer can have its status, or one of its headers: Granian would not survive it.
@@ -212,9 +319,11 @@ def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple
     status: int = response.status_code
     if not 200 <= status <= 999:
         raise ValueError(f"{status} is not the status of an answer.")
-    with closing(response):
-        chunks, _, named = response.get_wsgi_response(environ)
-        body = b"".join(chunks)
+    chunks, _, named = response.get_wsgi_response(environ)
+    body = response.response if hasattr(response.response, "__anext__") else chunks
+    if not response.is_streamed:
+        with closing(response):
+            body = b"".join(chunks)
     headers = [(name.lower(), value) for name, value in named]
     for each in headers:
         "".join(each).encode()  # what is no Unicode is a ValueError

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from modelport_scoring import inputs, schemas
+from modelport_scoring import inputs, loops, marks, schemas
 
 MODULE = "entry_module"
 """The name under which a script is imported. Azure's: a pickle may hold it."""
@@ -52,6 +52,9 @@ class Script:
 
     Attributes:
         input: How a request becomes a call of run().
+        loop: Where run() runs, when it is asynchronous; None when it is not.
+        batching: What `@batched` said, if it did.
+        concurrency: What `@concurrent` said, if it did.
     """
 
     def __init__(self, app_root: Path, entry_script: str) -> None:
@@ -62,17 +65,20 @@ class Script:
         self._init: Callable[[], Any] = self._function(module, "init")
         self._run = self._function(module, "run")
         self._decorated = schemas.is_decorated(self._run)
+        self.batching = marks.batching_of(self._run)
+        self.concurrency = marks.concurrency_of(self._run)
+        self.loop = loops.Loop() if loops.is_asynchronous(self._run) else None
         self.input = self._chosen_input()
 
     def init(self) -> None:
         """
-        Run the user's `init`.
+        Run the user's `init`: on the loop, where run() is asynchronous, so that what it opens there can be used there.
 
         Raises:
             ScriptError: Whatever came out of it.
         """
         try:
-            self._init()
+            loops.call(self._init, self.loop)
         except BaseException as error:
             raise self._error("UserScriptInitFailed", "init()", error) from error
 
@@ -129,8 +135,16 @@ class Script:
         raw = inputs.is_raw()
         if raw and self._decorated:
             self._refuse_run("be decorated with @rawhttp or with @input_schema, not with both")
+        if self.batching is not None:
+            self._check_batched(len(parameters))
         chosen = inputs.Raw if raw else inputs.Arguments if self._decorated else inputs.Text
         return chosen(self._run, data, with_headers="request_headers" in parameters)
+
+    def _check_batched(self, parameters: int) -> None:
+        if self._decorated:
+            self._refuse_run("be decorated with @batched or with @input_schema, not with both")
+        if parameters != 1:
+            self._refuse_run("take one parameter, the list of inputs, as it is decorated with @batched")
 
     def _refuse_run(self, rule: str) -> NoReturn:
         raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name} must {rule}.")

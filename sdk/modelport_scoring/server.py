@@ -16,14 +16,17 @@ import os
 import signal
 import threading
 import time
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 from granian.server import mp
 
+from modelport_scoring.asgi import ASGIHandler
 from modelport_scoring.exchange import WSGIProtocol
 from modelport_scoring.settings import Settings
 
@@ -55,19 +58,22 @@ class Server:
         self._status = 0
         self._stopping = False
         self._served = threading.Event()
+
+    def _made(self, interface: Interfaces, threads: int) -> OneProcess:
+        settings = self._settings
         # Granian configures logging twice, and `logging.config` would close the handlers of the script.
         untouched: dict[str, Any] = {"incremental": True, "handlers": {}, "loggers": {}}
-        self._granian = OneProcess(
+        return OneProcess(
             "",
             address=settings.host,
             port=settings.port,
             uds=settings.uds,
-            interface=Interfaces.WSGI,
+            interface=interface,
             runtime_mode=RuntimeModes.mt,
             loop=Loops.asyncio,
             http=HTTPModes.http1,
             websockets=False,
-            blocking_threads=CONNECTIONS,
+            blocking_threads=threads,
             backpressure=CONNECTIONS,
             log_level=LogLevels.error,
             log_dictconfig=untouched,
@@ -75,13 +81,21 @@ class Server:
 
     def serve(self, handler: Handler) -> int:
         """Serve until a signal or `end`; return the exit status. Must be called in the main thread."""
+        mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+        return self._serve(self._made(Interfaces.WSGI, CONNECTIONS), handler)
+
+    def serve_on(self, loop: AbstractEventLoop, handler: ASGIHandler) -> int:
+        """As `serve`, with the handler's tasks on this loop, which runs in this thread."""
+        granian.loops.register(Loops.asyncio.value)(lambda: loop)
+        return self._serve(self._made(Interfaces.ASGINL, 1), handler)
+
+    def _serve(self, server: OneProcess, handler: Any) -> int:
         uds = self._settings.uds
         if uds is not None:
             _make_room(uds)
-            self._granian.on_startup(lambda: uds.chmod(0o600))
-        mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+            server.on_startup(lambda: uds.chmod(0o600))
         self._end_after_grace()
-        self._granian.serve(target_loader=lambda: handler, wrap_loader=False)
+        server.serve(target_loader=lambda: handler, wrap_loader=False)
         self._served.set()
         return self._status
 

@@ -26,8 +26,8 @@ class Settings:
     """Name for the log. MODELPORT_DEPLOYMENT."""
     failure_file: Path | None
     """Where a script that cannot be served is reported, as JSON. MODELPORT_FAILURE_FILE."""
-    max_concurrent_requests: int = 1
-    """How many requests may be in run() at once. MODELPORT_MAX_CONCURRENT_REQUESTS."""
+    max_concurrent_requests: int | None = None
+    """How many requests may be in run() at once; None lets the script decide. MODELPORT_MAX_CONCURRENT_REQUESTS."""
     scoring_timeout_ms: int = 3_600_000
     """Longest that a caller waits for run(). SCORING_TIMEOUT_MS."""
     body_timeout: float = 60.0
@@ -67,6 +67,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         return value
 
     failure_file = environment.get("MODELPORT_FAILURE_FILE")
+    places = environment.get("MODELPORT_MAX_CONCURRENT_REQUESTS")
     return Settings(
         app_root=Path(environment.get("AML_APP_ROOT") or Path.cwd()).absolute(),
         entry_script=flags.entry_script,
@@ -76,7 +77,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         port=flags.port,
         deployment=environment.get("MODELPORT_DEPLOYMENT", ""),
         failure_file=Path(failure_file).absolute() if failure_file else None,
-        max_concurrent_requests=int(number("MODELPORT_MAX_CONCURRENT_REQUESTS", Settings.max_concurrent_requests)),
+        max_concurrent_requests=int(number("MODELPORT_MAX_CONCURRENT_REQUESTS", 1)) if places else None,
         scoring_timeout_ms=int(number("SCORING_TIMEOUT_MS", Settings.scoring_timeout_ms)),
         body_timeout=number("MODELPORT_BODY_TIMEOUT_SECONDS", Settings.body_timeout),
         max_body_bytes=int(number("MODELPORT_MAX_BODY_BYTES", Settings.max_body_bytes)),

@@ -9,6 +9,7 @@ Under load one thread goes from request to request without a switch.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -40,3 +41,35 @@ class Turns(Generic[T]):
                     self._free += 1
                     return
                 item = self._waiting.popleft()
+
+
+class Places:
+    """The same on an event loop: a task that waits is a future in a queue."""
+
+    def __init__(self, places: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._free = places
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Take a place, in the order of arrival."""
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given a place in the very moment
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the place to who waits longest, and still waits."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
