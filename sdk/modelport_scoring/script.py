@@ -141,6 +141,8 @@ class Script:
         return chosen(self._run, data, with_headers="request_headers" in parameters)
 
     def _check_batched(self, parameters: int) -> None:
+        if self.loop is not None or inspect.isgeneratorfunction(inspect.unwrap(self._run)):
+            self._refuse_run("not be asynchronous, and not yield, as it is decorated with @batched")
         if self._decorated:
             self._refuse_run("be decorated with @batched or with @input_schema, not with both")
         if parameters != 1:
