@@ -75,7 +75,7 @@ class App:
         self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
         self.places = places_of(script, settings)
         if self.places > 1 or script.loop is not None:
-            log.info("%d requests may be in run() at once. %s", self.places, MORE)
+            log.info("Up to %d requests may be in run() at once. %s", self.places, MORE)
         self._turns: Turns[Exchange] | Batches[Exchange] = Turns(self.places, self._run)
         if script.batching is not None:
             self._turns = Batches(self.places, script.batching, self._run_batch)

@@ -12,6 +12,7 @@ answered from another thread, are the two places below Granian's public surface.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -122,6 +123,9 @@ class Server:
             while os.read(reader, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
                 pass
             self._stopping = True
+            # Granian before 2.8 (Python 3.9) may lock itself and the GIL up when it ends on a loop, and then no
+            # thread of Python's runs any more. The system's own clock needs none.
+            signal.alarm(math.ceil(self._settings.grace) + 1)
             deadline = time.monotonic() + self._settings.grace
             while not self._served.wait(0.05) and time.monotonic() < deadline:
                 signal.pthread_kill(main_thread, signal.SIGURG)

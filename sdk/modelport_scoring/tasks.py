@@ -228,17 +228,17 @@ class Client:
     def leave(self) -> None:
         """Listen no longer: the answer is there."""
         self._timer.cancel()
-        if self._listening is not None:
-            self._listening.cancel()
-            self._listening = None
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
 
     def _listen(self) -> None:
         self._listening = asyncio.ensure_future(self._receive())
         self._listening.add_done_callback(self._heard)
 
     def _heard(self, said: Any) -> None:
-        if said is not self._listening or said.cancelled():
-            return
+        if said is not self._listening:
+            return  # cancelled: see `leave`
         if said.result()["type"] == "http.disconnect":
             self.gone = True
             self.task.cancel()

@@ -130,6 +130,7 @@ def test_a_client_that_leaves_while_it_waits_never_enters_run(serve):
     first = sent(served, {"how": "sleeps"})
     served.wait_for(lambda: "inside" in served.log)
     waiting = [sent(served, {"how": "sleeps"}) for _ in range(3)]
+    assert served.request("GET", "/").status == 200  # they were there before it
     for client in waiting:
         client.close()
     served.wait_for(lambda: served.log.count("POST /score 499") == 3)
