@@ -22,13 +22,19 @@ One process, unless more are asked for. Reading order, which is a request's way 
     schemas    what inference-schema's decorators say of them
     swagger    /swagger.json, of that; `openapi` and `examples` for typed scripts
     server     Granian, its signals, and the end of the process
-    app        routes, limits, and what becomes of a run()
+    app        routes, limits, and whose turn it is
+    outcomes   what becomes of a run(): `results` it returns, what it `raised`
     results    what it returned, as JSON
     raised     what it raised, as an answer
     exchange   one request and its one answer: ids, headers, status
     cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
+    batches    several requests in one call of run()
+    streams    answers that come in pieces
     deadlines  who took too long
+    loops      `async def run`: the event loop, and a watch over it
+    tasks      the app on that loop, where a client that goes away cancels its run()
+    asgi       how Granian talks with it
     debugger   who may look on
     records    what was answered, for the two that follow
     logs       Azure's format, prints included, and a cheap access log; `request_ids` says whose a line is
@@ -39,16 +45,18 @@ One process, unless more are asked for. Reading order, which is a request's way 
 A request occupies a thread only while its body arrives and while it is in run().
 One that waits for its turn is an entry in a queue, and one that is too late is
 answered by a watch: so neither a busy script nor a stalled client keeps a probe
-waiting.
+waiting. An `async def run` is served on one event loop instead, by the same rules.
+
+What scripts import from here: `batched`, `concurrent`, `Json` (`marks`) and `Event` (`streams`).
 
 `raw` (requests and responses for scripts that want them whole) and `stand_ins` (the
 imports that Azure's packages would serve) are loaded by scripts alone, and `typed` with its
 parsers by those that are.
 """
 
-from typing import Annotated, Any
+from modelport_scoring.marks import Json, batched, concurrent
+from modelport_scoring.streams import Event
 
-Json = Annotated[Any, "Any JSON, parsed"]
-"""The annotation of a parameter that takes whatever JSON a request has, `def run(data: Json)`."""
+__all__ = ["Event", "Json", "__version__", "batched", "concurrent"]
 
 __version__ = "0.1.0"

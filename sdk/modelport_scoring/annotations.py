@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from modelport_scoring import Json
+from modelport_scoring.marks import Json
 
 MODULE = "entry_module"
 """The name under which a script is imported. Azure's: a pickle may hold it."""
@@ -49,6 +49,24 @@ def is_text(parameters: Parameters) -> bool:
         return True
     named = first.kind is inspect.Parameter.KEYWORD_ONLY
     return not others or (not named and all(each.default is not ABSENT for each in others))
+
+
+def item_parameter(run: Run, parameter: inspect.Parameter) -> inspect.Parameter:
+    """
+    Return the parameter of a batched run() as it would be for one request: `list[Item]` becomes `Item`.
+
+    Raises:
+        Unusable: The annotation is none of a list.
+    """
+    if parameter.annotation is ABSENT:
+        return parameter
+    kind = resolved(parameter.annotation, run)
+    if (get_origin(kind) or kind) not in (list, Sequence):
+        raise Unusable(
+            f"take a list of inputs, as it is decorated with @batched: {parameter.name!r} is annotated as "
+            f"{shown(parameter.annotation)}, not as list[…]"
+        )
+    return parameter.replace(annotation=get_args(kind)[0] if get_args(kind) else ABSENT)
 
 
 def resolved(annotation: Any, run: Run) -> Any:

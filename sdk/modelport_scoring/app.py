@@ -1,8 +1,8 @@
 """
-Routes, limits, and what becomes of a run().
+Routes, limits, and whose turn it is.
 
-Statuses, bodies and headers are those of azureml-inference-server-http, byte for
-byte: clients were written against them.
+What a request is refused for, and with which words, is azureml-inference-server-http's,
+byte for byte: clients were written against it. What becomes of a run() is in `outcomes`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs
 
-from modelport_scoring import raised, results
+from modelport_scoring.batches import Batches, MiscountError, results_of
 from modelport_scoring.cors import Cors
 from modelport_scoring.counting import Counting
 from modelport_scoring.deadlines import Deadlines
 from modelport_scoring.exchange import HTML, JSON, Exchange, WSGIProtocol, request_headers
 from modelport_scoring.inputs import Refusal
 from modelport_scoring.logs import AccessLog
+from modelport_scoring.outcomes import RAN, Outcomes
 from modelport_scoring.records import Records
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
@@ -35,33 +35,22 @@ NOT_FOUND = (
 )
 NOT_ALLOWED = "The method is not allowed for the requested URL."
 HEAD_NOT_ALLOWED = "Method not allowed"
-SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
-INTERNAL_ERROR = "An unexpected internal error occurred. Check the logs for more info."
-WORKER_ENDED = (
-    b"<html>\n  <head>\n    <title>Internal Server Error</title>\n  </head>\n  <body>\n"
-    b"    <h1><p>Internal Server Error</p></h1>\n    \n  </body>\n</html>\n"
-)
-"""What gunicorn answers when run() calls sys.exit()."""
 
-RAN = ("x-ms-run-function-failed", "False")
-FAILED = (RAN[0], "True")
+MANY = 1000
+"""Places in an `async def run` when nothing says how many: a task that waits costs little."""
 
-SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-encoding"}
-"""What a script's response cannot decide alone; the content type is passed on in its own way."""
-
-IDS = {"x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
-"""Headers with which a script's response cannot contradict the request."""
+MORE = "The deployment's request_settings may let more in: max_concurrent_requests_per_instance."
 
 READ = ("GET", "HEAD", "OPTIONS")
 METHODS = {"/score": ("POST", "GET", "OPTIONS"), "/": READ, "/swagger.json": READ}
 """Of each route. They are served below SERVICE_PATH_PREFIX too, for a proxy that does not take it off."""
 
 
-class App:
+class App(Outcomes):
     """
     Answers requests with a script whose init() has passed.
 
-    `end` is called when run() asks the process to end, `note_runs` with the number of requests in run() as it changes;
+    `end` is called when run() asks the process to end, `note_runs` with the number of calls of run() as it changes;
     `counting` is told of everything; `exchange` is made of each request.
     """
 
@@ -75,21 +64,21 @@ class App:
         counting: Counting | None = None,
         exchange: Callable[..., Exchange] = Exchange,
     ) -> None:
-        self._script = script
-        self._input = script.input
+        super().__init__(script, settings, end, counting)
         self._swagger = swagger
         self._cors = Cors(settings.cors_origins) if settings.cors_origins.strip(", ") else None
-        self._settings = settings
-        self._end = end
         prefix = settings.path_prefix.strip("/")
         self._routes = {route: route for route in METHODS}
         self._routes.update({f"/{prefix}{route}": route for route in METHODS} if prefix else {})
-        self._counting = counting
         self._exchange = exchange
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
-        self._runs = Deadlines("runs", settings.scoring_timeout_ms / 1000, self._run_overdue)
-        self._written = results.by_orjson if script.input.is_typed and not settings.exact_results else results.by_json
-        self._turns = Turns(settings.max_concurrent_requests, self._run, note_runs)
+        self.places = places_of(script, settings)
+        if self.places > 1 or script.loop is not None:
+            log.info("Up to %d requests may be in run() at once. %s", self.places, MORE)
+        self._turns: Turns[Exchange] | Batches[Exchange] = Turns(self.places, self._run, note_runs)
+        if script.batching is not None:
+            sizes = counting.batched if counting is not None else None
+            self._turns = Batches(self.places, script.batching, self._run_batch, note_runs, sizes)
         readers = [AccessLog().write]
         if counting is not None:
             counting.serve(script.init_seconds, self._load)
@@ -195,110 +184,56 @@ class App:
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
         exchange.run_seconds = seconds = time.perf_counter() - started
-        milliseconds = seconds * 1000
         if not self._runs.release(exchange):
-            if self._counting is not None:
-                self._counting.ran(seconds)
-            log.warning("run() came back after %.0f ms, long after its caller was answered.", milliseconds)
+            self._came_late(seconds)
         elif failure is not None:
             self._failed(exchange, failure)
         else:
-            self._ran(exchange, result, milliseconds)
+            self._ran(exchange, result, seconds * 1000)
 
-    def _ran(self, exchange: Exchange, result: object, milliseconds: float) -> None:
-        ran = ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")
+    def _run_batch(self, exchanges: list[Exchange]) -> None:
+        """Call run() for several; one whose input does not fit fails before, and is none of them."""
+        fitting = [exchange for exchange in exchanges if self._fits(exchange)]
+        if fitting:
+            self._run_items(fitting)
+
+    def _fits(self, exchange: Exchange) -> bool:
+        """Make of the request's data what a batch has of it; answer where that cannot be."""
         try:
-            body = self._written(result)
-        except Exception as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
-            # JSON cannot hold an `AMLResponse` or one of Flask's either, so only what it cannot is asked.
-            if hasattr(result, "get_wsgi_response"):
-                self._hand_over(exchange, result, ran)
-                return
-            try:
-                body = self._converted(result, error)
-            except Exception:
-                log.exception("The result of run() cannot be written as JSON.")
-                exchange.refuse(500, INTERNAL_ERROR)
-                return
-        exchange.answer(200, JSON, body, RAN, ran)
-
-    def _converted(self, result: object, error: Exception) -> bytes:
-        """Return a result that json refused with this error; may raise it, or another."""
-        if self._settings.exact_results or not isinstance(error, TypeError):
-            raise error
-        return results.converted(result)
-
-    def _hand_over(self, exchange: Exchange, response: Any, *headers: tuple[str, str]) -> None:
-        """Answer with a response that the script made."""
-        try:
-            status, content_type, own, body = _parts(response, exchange.environ)
-        except Exception as error:  # noqa: BLE001  # the user's: a generator, for one, runs only now
+            exchange.data = self._input.item(exchange.data)
+        except Exception as error:  # noqa: BLE001  # a class of the script's may say no in its own way
             self._failed(exchange, error)
-            return
-        ids = {name for name, _ in exchange.headers} & IDS
-        own = [each for each in own if each[0] not in ids]
-        if status >= 500:
-            own = [*(each for each in own if each[0] != RAN[0]), FAILED]
-        exchange.answer(status, content_type, body, *own, *headers)
+            return False
+        return True
 
-    def _failed(self, exchange: Exchange, failure: BaseException) -> None:
-        misfit = self._script.misfit(failure)
-        if misfit is not None:
-            log.info("run() was not called: %s", misfit)
-            exchange.refuse(400, misfit)
-            return
-        if isinstance(failure, Refusal):
-            log.info("run() was not called: %s", _on_one_line(failure.message))
-            exchange.refuse(failure.status, failure.message)
-            return
-        answer = raised.answer(failure)
-        if answer is not None and answer.status < 500:
-            log.info("run() answered %d: %s", answer.status, _on_one_line(answer.message))
-            exchange.answer(answer.status, JSON, answer.body, RAN, *answer.headers)
-            return
-        if self._counting is not None:
-            self._counting.raised()
-        log.error("run() raised an exception.\n%s", self._script.traceback_of(failure))
-        advice = self._input.advice(failure)
-        if advice is not None:
-            log.error("%s", advice)
-        if answer is not None:
-            exchange.answer(answer.status, JSON, answer.body, FAILED, *answer.headers)
-            return
-        if isinstance(failure, Exception):
-            exchange.refuse(500, SCRIPT_FAILED, run_failed=True)
-        else:
-            exchange.headers = []
-            exchange.answer(500, "text/html", WORKER_ENDED)
-            log.error("run() asked the process to end.")
-            self._end()
-
-    def _run_overdue(self, exchange: Exchange) -> None:
-        timeout = self._settings.scoring_timeout_ms
-        log.error("run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, its place is kept.", timeout)
-        exchange.refuse(500, f"Scoring timeout after {timeout} ms", run_failed=True)
+    def _run_items(self, exchanges: list[Exchange]) -> None:
+        """Call run() for several; when it raises, once more for each alone, so that only those at fault fail."""
+        for exchange in exchanges:
+            self._runs.watch(exchange)
+        exchanges[0].enter_with(exchanges[1:])
+        started = time.perf_counter()
+        try:
+            outcomes = results_of(self._input.call_batch([each.data for each in exchanges]), len(exchanges))
+        except BaseException as error:  # noqa: BLE001  # the user's code, as in `_run`
+            if len(exchanges) > 1 and isinstance(error, Exception) and not isinstance(error, MiscountError):
+                log.warning("run() raised %r for %d inputs: it is called for each alone.", error, len(exchanges))
+                for exchange in exchanges:
+                    if self._runs.release(exchange):
+                        self._run_items([exchange])
+                return
+            outcomes = [error] * len(exchanges)
+        seconds = time.perf_counter() - started
+        for exchange, outcome in zip(exchanges, outcomes):  # noqa: B905  # Python 3.9 has no `strict`; they are as many
+            exchange.run_seconds = seconds
+            if not self._runs.release(exchange):
+                self._came_late(seconds)
+            elif isinstance(outcome, BaseException):
+                self._failed(exchange, outcome)
+            else:
+                self._ran(exchange, outcome, seconds * 1000)
 
 
-def _on_one_line(message: str) -> str:
-    """Return a message that may quote a request, as the log can have it."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
-
-
-def _parts(response: Any, environ: dict[str, Any]) -> tuple[int, str, list[tuple[str, str]], bytes]:
-    """
-    Return status, content type, other headers and body of a response that the script made.
-
-    Raises:
-        ValueError: No answer can have its status, or one of its headers: Granian would not survive it.
-    """
-    status: int = response.status_code
-    if not 200 <= status <= 999:
-        raise ValueError(f"{status} is not the status of an answer.")
-    with closing(response):
-        chunks, _, named = response.get_wsgi_response(environ)
-        body = b"".join(chunks)
-    headers = [(name.lower(), value) for name, value in named]
-    for each in headers:
-        "".join(each).encode()  # what is no Unicode is a ValueError
-    content_type = dict(headers).get("content-type", HTML)
-    return status, content_type, [each for each in headers if each[0] not in SERVER_HEADERS], body
+def places_of(script: Script, settings: Settings) -> int:
+    """Return how many requests may be in run() at once: what the deployment says, or the script where it says more."""
+    said = settings.max_concurrent_requests or (MANY if script.loop is not None else 1)
+    return max(said, script.concurrency or 1)

@@ -12,7 +12,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import count
 from typing import Any, Protocol
 
@@ -36,6 +37,9 @@ class WSGIProtocol(Protocol):
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answer; only the first call counts."""
+
+    def response_iter(self, status: int, headers: list[tuple[str, str]], body: Iterator[bytes]) -> None:
+        """Answer with what `body` yields; come back at its end, or when the client has gone, and close it."""
 
 
 class Exchange:
@@ -130,11 +134,27 @@ class Exchange:
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
         self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
+        self.note(status, len(body))
+
+    def stream(self, status: int, content_type: str, pieces: Iterator[bytes], *headers: tuple[str, str]) -> None:
+        """Answer with these pieces; return when the last one has been taken, or the client has gone."""
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            with closing(pieces):  # type: ignore[type-var]  # a generator
+                for piece in pieces:
+                    size += len(piece)
+                    yield piece
+
+        self._protocol.response_iter(status, [("content-type", content_type), *headers, *self.headers], counted())
+        self.note(status, size)
+
+    def note(self, status: int, size: int) -> None:
+        """Write the request down, for the access log and all who count, with the size of its answer in bytes."""
         query = self.environ["QUERY_STRING"]
         ended = time.perf_counter()
-        self._note(
-            (self.started, ended, self.method, self.path, query, status, len(body), self.received, self.run_seconds)
-        )
+        self._note((self.started, ended, self.method, self.path, query, status, size, self.received, self.run_seconds))
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str], run_failed: bool = False) -> None:
         """Answer with an error in Azure's shape, `{"message": …}`."""

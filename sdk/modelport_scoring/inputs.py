@@ -77,6 +77,14 @@ class Text:
             return self._run(**{self._name: data, "request_headers": headers()})
         return self._run(**{self._name: data})
 
+    def item(self, data: Any) -> Any:
+        """Return what a batch has of one request. May raise a Refusal."""
+        return data
+
+    def call_batch(self, items: list[Any]) -> Any:
+        """Call run() for several requests."""
+        return self._run(**{self._name: items})
+
     def advice(self, failure: BaseException) -> str | None:  # noqa: ARG002  # `Typed` wants it
         """Return what may be wrong with a script whose run() failed in this way."""
         return None

@@ -59,6 +59,14 @@ def by_orjson(result: Any) -> bytes:
     return by_json(result) if b"null" in body else body
 
 
+def by_any(result: Any) -> bytes:
+    """Return what json can hold as it writes it, and the rest converted; raises what json does on what has no JSON."""
+    try:
+        return by_json(result)
+    except TypeError:
+        return converted(result)
+
+
 def converted(result: Any) -> bytes:
     """
     Return a result that json could not write.

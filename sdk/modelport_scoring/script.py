@@ -21,8 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from modelport_scoring import inputs, schemas
-from modelport_scoring.annotations import ABSENT, MODULE, Unusable, is_text, signature
+from modelport_scoring import inputs, loops, marks, schemas
+from modelport_scoring.annotations import ABSENT, MODULE, Unusable, is_text, item_parameter, signature
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,17 @@ class Script:
     Attributes:
         input: How a request becomes a call of run().
         init_seconds: How long init() took.
+        seconds: The same, and what it took to load the script.
+        loop: Where run() runs, when it is asynchronous; None when it is not.
+        batching: What `@batched` said, if it did.
+        concurrency: What `@concurrent` said, if it did.
     """
 
-    init_seconds = 0.0
+    init_seconds = seconds = 0.0
 
     def __init__(self, app_root: Path, entry_script: str, *, typed: bool = True) -> None:
         """Load the script; its annotations are not heeded unless `typed`."""
+        self._began = time.perf_counter()
         self._heeds_annotations = typed
         self._root = str(app_root)
         self._name = entry_script
@@ -73,21 +78,25 @@ class Script:
         owner = wrapped if isinstance(wrapped, ModuleType) and hasattr(wrapped, "run") else module
         self._run = self._function(owner, "run")
         self._decorated = schemas.is_decorated(self._run)
+        self.batching = marks.batching_of(self._run)
+        self.concurrency = marks.concurrency_of(self._run)
+        self.loop = loops.Loop() if loops.is_asynchronous(self._run) else None
         self.input = self._chosen_input()
 
     def init(self) -> None:
         """
-        Run the user's `init`.
+        Run the user's `init`: on the loop, where run() is asynchronous, so that what it opens there can be used there.
 
         Raises:
             ScriptError: Whatever came out of it.
         """
         started = time.perf_counter()
         try:
-            self._init()
+            loops.call(self._init, self.loop)
         except BaseException as error:
             raise self._error("UserScriptInitFailed", "init()", error) from error
         self.init_seconds = time.perf_counter() - started
+        self.seconds = time.perf_counter() - self._began
 
     @property
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -143,7 +152,13 @@ class Script:
         if raw and self._decorated:
             self._refuse_run("be decorated with @rawhttp or with @input_schema, not with both")
         with_headers = "request_headers" in parameters
+        if self.batching is not None:
+            self._check_batched(len(parameters))
         if not (raw or self._decorated) and self._heeds_annotations:
+            try:
+                data = [item_parameter(self._run, data[0])] if self.batching else data
+            except Unusable as unusable:
+                self._refuse_run(str(unusable))
             if not is_text(data):
                 return self._typed_input(data, with_headers=with_headers)
             if any(each.annotation is not ABSENT for each in data[1:]):
@@ -160,6 +175,14 @@ class Script:
             raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name}: {unusable}") from unusable
         log.info("%s: the body is %s.", signature(self._run), chosen.told)
         return chosen
+
+    def _check_batched(self, parameters: int) -> None:
+        if self.loop is not None or inspect.isgeneratorfunction(inspect.unwrap(self._run)):
+            self._refuse_run("not be asynchronous, and not yield, as it is decorated with @batched")
+        if self._decorated:
+            self._refuse_run("be decorated with @batched or with @input_schema, not with both")
+        if parameters != 1:
+            self._refuse_run("take one parameter, the list of inputs, as it is decorated with @batched")
 
     def _refuse_run(self, rule: str) -> NoReturn:
         raise ScriptError("UserScriptFunctionNotFound", f"run() in {self._name} must {rule}.")

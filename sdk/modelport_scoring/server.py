@@ -13,19 +13,23 @@ the socket, which is ours (`sockets`).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
+import granian
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 from granian.server import mp
 
+from modelport_scoring.asgi import ASGIHandler
 from modelport_scoring.exchange import WSGIProtocol
 from modelport_scoring.settings import Settings
 from modelport_scoring.worker import Worker
@@ -71,16 +75,19 @@ class Server:
         self._status = 0
         self._stopping = False
         self._served = threading.Event()
+
+    @staticmethod
+    def _made(interface: Interfaces, threads: int) -> OneProcess:
         # Granian configures logging twice, and `logging.config` would close the handlers of the script.
         untouched: dict[str, Any] = {"incremental": True, "handlers": {}, "loggers": {}}
-        self._granian = OneProcess(
+        return OneProcess(
             "",
-            interface=Interfaces.WSGI,
+            interface=interface,
             runtime_mode=RuntimeModes.mt,
             loop=Loops.asyncio,
             http=HTTPModes.http1,
             websockets=False,
-            blocking_threads=CONNECTIONS,
+            blocking_threads=threads,
             backpressure=CONNECTIONS,
             log_level=LogLevels.error,
             log_dictconfig=untouched,
@@ -88,14 +95,21 @@ class Server:
 
     def serve(self, handler: Handler) -> int:
         """Serve until a signal or `end`; return the exit status. Must be called in the main thread."""
-        listening = self._worker.listening()
-        listening.listen(CONNECTIONS)
-        self._granian.listening = listening
         handler = self._worker.handler(handler)
         mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+        return self._serve(self._made(Interfaces.WSGI, CONNECTIONS), handler)
+
+    def serve_on(self, loop: AbstractEventLoop, handler: ASGIHandler) -> int:
+        """As `serve`, with the handler's tasks on this loop, which runs in this thread."""
+        granian.loops.register(Loops.asyncio.value)(lambda: loop)
+        return self._serve(self._made(Interfaces.ASGINL, 1), self._worker.task_handler(handler))
+
+    def _serve(self, server: OneProcess, handler: Any) -> int:
+        server.listening = self._worker.listening()
+        server.listening.listen(CONNECTIONS)
         self._end_after_grace()
         self._worker.open()
-        self._granian.serve(target_loader=lambda: handler, wrap_loader=False)
+        server.serve(target_loader=lambda: handler, wrap_loader=False)
         self._served.set()
         self._worker.close()
         return self._status
@@ -124,6 +138,9 @@ class Server:
                 pass
             self._stopping = True
             self._worker.end()
+            # Granian before 2.8 (Python 3.9) may lock itself and the GIL up when it ends on a loop, and then no
+            # thread of Python's runs any more. The system's own clock needs none.
+            signal.alarm(math.ceil(self._settings.grace) + 1)
             deadline = time.monotonic() + self._settings.grace
             while not self._served.wait(0.05) and time.monotonic() < deadline:
                 signal.pthread_kill(main_thread, signal.SIGURG)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +25,7 @@ from modelport_scoring.server import Server
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board
 from modelport_scoring.swagger import Swagger
+from modelport_scoring.tasks import TaskApp
 from modelport_scoring.worker import Worker
 
 GENERATIONS = 4
@@ -59,9 +59,12 @@ def begin(settings: Settings, arguments: Sequence[str], leave: Callable[[int], N
         log.warning("WORKER_PRELOAD is not heeded with --reload: a script that is loaded here cannot be loaded anew.")
     if settings.reload or not settings.worker_preload:
         return Keeper(settings, board, arguments).keep()
-    loaded = _loaded(settings)
+    loaded = _loaded(settings, is_forked=True)
     if loaded is None:
         return SCRIPT_FAULT
+    if loaded[0].loop is not None:
+        log.warning("WORKER_PRELOAD is not heeded: the loop of an `async def run` cannot be shared. Each runs init().")
+        return Keeper(settings, board, arguments).keep()
     return Keeper(settings, board, arguments, lambda worker: leave(serve(worker, loaded))).keep()
 
 
@@ -76,11 +79,15 @@ def serve(worker: Worker, loaded: tuple[Script, Swagger] | None = None) -> int:
     loaded = loaded or _loaded(settings)
     if loaded is None:
         return SCRIPT_FAULT
+    script = loaded[0]
     traces = telemetry.tracing(settings, os.environ)
     if traces is not None:
-        script = loaded[0]
         script.input.call = traces.around(script.input.call)  # type: ignore[method-assign]  # of this one
+        script.input.call_batch = traces.around(script.input.call_batch)  # type: ignore[method-assign]
     made = traces.exchange if traces else Exchange
+    if script.loop is not None:
+        tasks = TaskApp(*loaded, settings, server.end, worker.note_runs, counting, made)
+        return server.serve_on(script.loop, tasks.handle)
     app = App(*loaded, settings, server.end, worker.note_runs, counting, made)
     return server.serve(debugger.followed(debugging, app) if debugging else app)
 
@@ -91,10 +98,17 @@ def _debugger(settings: Settings) -> Any:
     return debugger.listen(settings.debug, settings.failure_file) if settings.debug else debugger.around()
 
 
-def _loaded(settings: Settings) -> tuple[Script, Swagger] | None:
-    """The script, its init() run, and its page; None when it cannot be served, which is told then."""
+def _loaded(settings: Settings, *, is_forked: bool = False) -> tuple[Script, Swagger] | None:
+    """
+    The script, its init() run, and its page; None when it cannot be served, which is told then.
+
+    One that would be forked with a loop has no init() run: that is on the loop, and for each worker.
+    """
     try:
         script = _prepared(settings)
+        if not (is_forked and script.loop is not None):
+            script.init()
+            log.info("init() passed; ready after %.3f s.", script.seconds)
         return script, Swagger(script, settings)
     except ScriptError as error:
         log.error("%s", f"{error.message}\n{error.log}".rstrip())  # noqa: TRY400  # without our frames
@@ -104,7 +118,7 @@ def _loaded(settings: Settings) -> tuple[Script, Swagger] | None:
 
 
 def _prepared(settings: Settings) -> Script:
-    """The loaded script, its init() run."""
+    """The loaded script."""
     root = settings.app_root
     if not root.is_dir():
         raise ScriptError("UserScriptImportError", f"The script's folder {root} does not exist.")
@@ -119,11 +133,7 @@ def _prepared(settings: Settings) -> Script:
         raise ScriptError("UserScriptInitFailed", str(error)) from error
     name = f" for {settings.deployment}" if settings.deployment else ""
     log.info("modelport_scoring %s%s: loading %s.", __version__, name, settings.entry_script)
-    started = time.perf_counter()
-    script = Script(root, settings.entry_script, typed=settings.typed)
-    script.init()
-    log.info("init() passed; ready after %.3f s.", time.perf_counter() - started)
-    return script
+    return Script(root, settings.entry_script, typed=settings.typed)
 
 
 def _tell_the_script(settings: Settings) -> None:

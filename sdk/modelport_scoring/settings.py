@@ -139,8 +139,13 @@ class Settings:
     scoring_timeout_ms: int = setting(
         3_600_000, WHOLE, "SCORING_TIMEOUT_MS", "", "Longest that a caller waits for run(), in milliseconds."
     )
-    max_concurrent_requests: int = setting(
-        1, WHOLE, "MODELPORT_MAX_CONCURRENT_REQUESTS", "", "How many requests may be in run() at once."
+    max_concurrent_requests: int | None = setting(
+        None,
+        WHOLE,
+        "MODELPORT_MAX_CONCURRENT_REQUESTS",
+        "",
+        "How many requests may be in run() at once; `@concurrent` may say more.",
+        shown="1; 1000 for an `async def run`",
     )
     body_timeout: float = setting(
         60.0, NUMBER, "MODELPORT_BODY_TIMEOUT_SECONDS", "", "Longest that a request's body may take.", shown="60"

@@ -9,6 +9,7 @@ Under load one thread goes from request to request without a switch.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -68,3 +69,54 @@ class Turns(Generic[T]):
         with self._noting:  # or an older number could be the last one
             if self._note:
                 self._note(self.running)
+
+
+class Places:
+    """The same on an event loop: a task that waits is a future in a queue."""
+
+    def __init__(
+        self, places: int, loop: asyncio.AbstractEventLoop, note_runs: Callable[[int], None] | None = None
+    ) -> None:
+        self._places = self._free = places
+        self._loop = loop
+        self._note = note_runs
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def running(self) -> int:
+        """How many places are taken."""
+        return self._places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a place."""
+        return len(self._waiting)
+
+    async def enter(self) -> None:
+        """Take a place, in the order of arrival."""
+        if self._free > 0:
+            self._free -= 1
+            self._tell()
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given a place in the very moment
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the place to who waits longest, and still waits."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._note:
+            self._note(self.running)

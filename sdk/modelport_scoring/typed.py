@@ -85,13 +85,20 @@ class Typed(Text):
 
     def call(self, data: Any, headers: Headers) -> Any:
         """Call run(), or raise a Refusal of what does not fit."""
-        try:
-            arguments = self._shape.of_json(data) if type(data) is bytes else self._shape.of_query(data)
-        except Misfit as misfit:
-            raise Refusal(400, self._sentence(str(misfit))) from None
+        arguments = self._arguments(data)
         if self._with_headers:
             arguments["request_headers"] = headers()
         return self._run(**arguments)
+
+    def item(self, data: Any) -> Any:
+        """Return what a batch has of one request, or raise a Refusal of what does not fit."""
+        return self._arguments(data)[self._name]
+
+    def _arguments(self, data: Any) -> dict[str, Any]:
+        try:
+            return self._shape.of_json(data) if type(data) is bytes else self._shape.of_query(data)
+        except Misfit as misfit:
+            raise Refusal(400, self._sentence(str(misfit))) from None
 
     def advice(self, failure: BaseException) -> str | None:
         """Return what may be wrong with a script whose run() failed in this way."""

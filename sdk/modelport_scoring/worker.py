@@ -14,10 +14,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any
 
+from modelport_scoring.asgi import ASGIHandler, Receive, Send
 from modelport_scoring.orphans import end_with_parent
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board, Slot
@@ -60,6 +61,10 @@ class Worker:
 
     def handler(self, handler: Any) -> Any:
         """The handler, as it is to be called."""
+        return handler
+
+    def task_handler(self, handler: ASGIHandler) -> ASGIHandler:
+        """The same for one that is called on a loop."""
         return handler
 
     def open(self) -> None:
@@ -113,6 +118,21 @@ class KeptWorker(Worker):
 
         def handle(protocol: Any, environ: dict[str, Any]) -> None:
             handler(_Last(protocol) if self._leaving else protocol, environ)
+
+        return handle
+
+    def task_handler(self, handler: ASGIHandler) -> ASGIHandler:
+        """The same for one that is called on a loop."""
+        if not self.settings.reload:
+            return handler
+
+        async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            def last(message: dict[str, Any]) -> Awaitable[None]:
+                if self._leaving and message["type"] == "http.response.start":
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+                return send(message)
+
+            await handler(scope, receive, last)
 
         return handle
 
@@ -171,7 +191,8 @@ def kept(settings: Settings, said: Mapping[str, int]) -> KeptWorker:
 
 def _own(settings: Settings, number: int) -> Settings:
     """A worker's share: of the places in run(), and the debugger for the first alone."""
-    share = -(-settings.max_concurrent_requests // settings.worker_count)
+    places = settings.max_concurrent_requests
+    share = None if places is None else -(-places // settings.worker_count)
     return replace(settings, max_concurrent_requests=share, debug="" if number else settings.debug)
 
 

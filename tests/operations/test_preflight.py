@@ -272,7 +272,7 @@ def test_a_model_that_is_one_file_is_opened_by_its_name(deployment, tmp_path):
         ("def init(model): pass\ndef run(raw): return 1\n", "arguments in init()"),
         ("def init(*, model): pass\ndef run(raw): return 1\n", "arguments in init()"),
         ("def init(): pass\ndef run(*args): return 1\n", "*args in run()"),
-        ("def init(): pass\nasync def run(raw): return 1\n", "async run()"),
+        ("async def init(): pass\nasync def run(raw): return 1\n", None),
         ("def init(model=None): pass\ndef run(raw, other=1): return 1\n", None),
         ("@wrapped\ndef init(model): pass\ndef run(raw): return 1\n", None),
         ("from serving import *\n", None),
@@ -282,6 +282,13 @@ def test_functions_that_cannot_be_called(deployment, script, said):
     findings = found(deployment(script))
     assert [(each[0], said in each[2]) for each in findings] == ([("error", True)] if said else [])
     assert report(deployment(script), skip_script_validation=True).ok
+
+
+def test_a_script_that_azure_would_not_await_is_a_fault_there_alone(deployment):
+    wanted = deployment("def init(): pass\nasync def run(raw): return 1\n")
+    assert report(wanted).ok
+    (error,) = report(wanted, azure=True).errors
+    assert "async run(), which Azure's inference server does not await" in error.message
 
 
 # What the script imports

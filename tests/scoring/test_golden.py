@@ -41,11 +41,12 @@ GROUPS = [
 ]
 
 
+@pytest.mark.parametrize("run", ["def run(", "async def run("], ids=["sync", "async"])
 @pytest.mark.parametrize(("script", "env", "cases"), GROUPS, ids=[f"{s}-{len(c)}" for s, _, c in GROUPS])
-def test_every_pair_is_answered_as_azure_does(request, serve, script, env, cases):
+def test_every_pair_is_answered_as_azure_does(request, serve, script, env, cases, run):
     needs = any("needs" in case for case in cases)
     python = request.getfixturevalue("schema_python") if needs else None
-    served = serve(GOLDEN["scripts"][script], python=python, **env)
+    served = serve(GOLDEN["scripts"][script].replace("def run(", run), python=python, **env)
     for case in cases:
         request, expected = case["request"], meant(case)
         body = base64.b64decode(request["body_base64"]) if "body_base64" in request else request["body"]

@@ -323,8 +323,8 @@ def _files(deployment: OnlineDeployment, skip: bool, azure: bool) -> Iterator[Fi
     folder = _folder(deployment.code_configuration)
     if isinstance(folder, Problem):
         yield Finding("error", *_of(folder))
-    elif folder is not None:
-        yield from _code(deployment, folder, conda, skip)
+    elif folder is not None and not skip:
+        yield from _code(deployment, folder, conda, azure)
 
 
 def _of(problem: Problem) -> tuple[str, str]:
@@ -426,19 +426,17 @@ def _folder(configuration: CodeConfiguration | None) -> Path | Problem | None:
     return folder
 
 
-def _code(deployment: OnlineDeployment, folder: Path, conda: dict[str, Any] | None, skip: bool) -> Iterator[Finding]:
+def _code(deployment: OnlineDeployment, folder: Path, conda: dict[str, Any] | None, azure: bool) -> Iterator[Finding]:
     configuration = deployment.code_configuration
     assert configuration
     assert configuration.scoring_script
     script = folder / configuration.scoring_script
-    if skip:
-        return
     tree = scripts.parsed(script)
     if isinstance(tree, scripts.Fault):
         where = f", line {tree.line}" if tree.line else ""
         yield Finding("error", _SCRIPT, f"'{script}'{where}: {tree.message}", SKIP)
         return
-    for fault in scripts.faults(tree):
+    for fault in scripts.faults(tree, azure=azure):
         where = f", line {fault.line}," if fault.line else ""
         yield Finding("error", _SCRIPT, f"'{script}'{where} {fault.message}", SKIP)
     found = scripts.imports(script, tree, folder)

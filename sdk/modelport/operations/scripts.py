@@ -50,9 +50,9 @@ def parsed(path: Path) -> ast.Module | Fault:
         return Fault(f"{getattr(error, 'msg', None) or error}.", getattr(error, "lineno", None))
 
 
-def faults(tree: ast.Module) -> Iterator[Fault]:
+def faults(tree: ast.Module, *, azure: bool = False) -> Iterator[Fault]:
     """
-    What keeps a scoring script from serving.
+    What keeps a scoring script from serving, in Azure if it goes there: only our own server awaits.
 
     Source: Azure's inference server asks for `init` and `run`, calls `init()`, and refuses `*args` in `run`.
     """
@@ -69,8 +69,8 @@ def faults(tree: ast.Module) -> Iterator[Fault]:
             yield Fault("calls for arguments in init(), which is called without any.", node.lineno)
         if node.name == "run" and given.vararg:
             yield Fault(f"has *{given.vararg.arg} in run(), which Azure's inference server refuses.", node.lineno)
-        if isinstance(node, ast.AsyncFunctionDef) and node.name in ("init", "run"):
-            yield Fault(f"has an async {node.name}(), which nobody awaits.", node.lineno)
+        if azure and isinstance(node, ast.AsyncFunctionDef) and node.name in ("init", "run"):
+            yield Fault(f"has an async {node.name}(), which Azure's inference server does not await.", node.lineno)
 
 
 def imports(script: Path, tree: ast.Module, folder: Path) -> Imports:
