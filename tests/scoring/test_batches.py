@@ -182,7 +182,7 @@ def test_marks_that_make_no_sense_are_refused(mark):
 
 def test_one_client_alone_never_waits():
     sizes = []
-    batches = Batches(1, Batching(32, 10_000), lambda batch: None, sizes.append)
+    batches = Batches(1, Batching(32, 10_000), lambda batch: None, sizes=sizes.append)
     began = time.monotonic()
     for number in range(50):
         batches.take(number)
@@ -193,7 +193,7 @@ def test_one_client_alone_never_waits():
 def test_clients_who_come_back_are_waited_for():
     sizes = []
     batches: Batches[threading.Event] = Batches(
-        1, Batching(32, 5000), lambda batch: [time.sleep(0.01), *(each.set() for each in batch)], sizes.append
+        1, Batching(32, 5000), lambda batch: [time.sleep(0.01), *(each.set() for each in batch)], sizes=sizes.append
     )
 
     def client():
@@ -213,7 +213,7 @@ def test_clients_who_come_back_are_waited_for():
 
 def test_who_does_not_come_is_waited_for_once():
     sizes = []
-    batches = Batches(1, Batching(32, 200), lambda batch: time.sleep(0.05), sizes.append)
+    batches = Batches(1, Batching(32, 200), lambda batch: time.sleep(0.05), sizes=sizes.append)
     threads = [threading.Thread(target=batches.take, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()

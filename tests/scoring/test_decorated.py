@@ -124,7 +124,7 @@ def run(request):
     if name == "chunks":
         return AMLResponse((str(n) for n in range(3)), 200)
     if name == "late":
-        return AMLResponse((1 // n for n in (1, 0)), 200)
+        return AMLResponse((1 // n for n in (0, 1)), 200)
     if name == "failed":
         return AMLResponse("busy", 400, run_function_failed=True)
     if name == "empty":

@@ -55,7 +55,7 @@ def test_an_id_of_ours_is_the_one_of_the_answer(serve):
 def test_our_own_lines_have_it_behind_the_first_line_of_azure_s_format(serve):
     served = serve(OWN)
     assert served.score("fail", x_request_id="r-2").status == 500
-    failed = re.search(AZURE % (r"modelport_scoring\.app", r"run\(\) raised an exception\. \[r-2\]"), served.log)
+    failed = re.search(AZURE % (r"modelport_scoring\.outcomes", r"run\(\) raised an exception\. \[r-2\]"), served.log)
     assert failed
     assert served.log[failed.end() :].startswith("\nTraceback (most recent call last):\n")
     assert "ValueError: first\nsecond\n" in served.log
@@ -78,7 +78,7 @@ def test_a_script_that_makes_its_own_records_changes_nothing_else(serve):
     """
     served = serve(script)
     assert served.score(1, x_request_id="r-4").status == 500
-    assert re.search(AZURE % (r"modelport_scoring\.app", r"run\(\) raised an exception\."), served.log)
+    assert re.search(AZURE % (r"modelport_scoring\.outcomes", r"run\(\) raised an exception\."), served.log)
 
 
 def test_a_batch_s_line_shows_the_first_of_many_ids():
