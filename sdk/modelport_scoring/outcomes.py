@@ -67,26 +67,30 @@ class Outcomes:
         try:
             body = self._written(result)
         except Exception as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
-            # JSON cannot hold an `AMLResponse` or one of Flask's, nor a generator, so only what it cannot is asked.
-            if hasattr(result, "get_wsgi_response"):
-                self._hand_over(exchange, result, ran)
-                return
-            if streams.is_stream(result):
-                self._stream(exchange, Streamed(result, 200, "", [RAN]))
-                return
-            try:
-                body = self._converted(result, error)
-            except Exception:
-                log.exception("The result of run() cannot be written as JSON.")
-                exchange.refuse(500, INTERNAL_ERROR)
-                return
-        exchange.answer(200, JSON, body, RAN, ran)
+            fault = error
+        else:
+            exchange.answer(200, JSON, body, RAN, ran)
+            return
+        # JSON cannot hold an `AMLResponse` or one of Flask's, nor a generator, so only what it cannot is asked.
+        if hasattr(result, "get_wsgi_response"):
+            self._hand_over(exchange, result, ran)
+        elif streams.is_stream(result):
+            self._stream(exchange, Streamed(result, 200, "", [RAN]))
+        else:
+            self._convert(exchange, result, fault, ran)
 
-    def _converted(self, result: object, error: Exception) -> bytes:
-        """Return a result that json refused with this error; may raise it, or another."""
-        if self._settings.exact_results or not isinstance(error, TypeError):
-            raise error
-        return results.converted(result)
+    def _convert(self, exchange: Exchange, result: object, fault: Exception, ran: tuple[str, str]) -> None:
+        """Answer with a result that json refused with this fault."""
+        if isinstance(fault, TypeError) and not self._settings.exact_results:
+            try:
+                body = results.converted(result)
+            except Exception as error:  # noqa: BLE001  # the user's objects, as above
+                fault = error
+            else:
+                exchange.answer(200, JSON, body, RAN, ran)
+                return
+        log.error("The result of run() cannot be written as JSON.", exc_info=fault)
+        exchange.refuse(500, INTERNAL_ERROR)
 
     def _hand_over(self, exchange: Exchange, response: Any, *headers: tuple[str, str]) -> None:
         """Answer with a response that the script made."""
