@@ -134,7 +134,11 @@ class Exchange:
     def answer(self, status: int, content_type: str, body: bytes, *headers: tuple[str, str]) -> None:
         """Answer with this body, `headers` and those of every answer. Only the first answer counts."""
         self._protocol.response_bytes(status, [("content-type", content_type), *headers, *self.headers], body)
-        self.note(status, len(body))
+        query = self.environ["QUERY_STRING"]
+        ended = time.perf_counter()
+        self._note(
+            (self.started, ended, self.method, self.path, query, status, len(body), self.received, self.run_seconds)
+        )
 
     def stream(self, status: int, content_type: str, pieces: Iterator[bytes], *headers: tuple[str, str]) -> None:
         """Answer with these pieces; return when the last one has been taken, or the client has gone."""

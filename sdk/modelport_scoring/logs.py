@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelport_scoring.records import ENDED, PATH, Record
+from modelport_scoring.records import PATH, Record
 from modelport_scoring.request_ids import RequestFormatter, mark_records
 
 FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
@@ -144,36 +144,41 @@ class AccessLog:
         """Write the lines of these requests."""
         if not self._is_wanted:
             return
-        epoch = time.time() - time.perf_counter()
-        lines = [(epoch + each[ENDED], _line(*each)) for each in records if each[PATH] != "/"]
-        if not lines:
+        told = [each for each in records if each[PATH] != "/"]
+        if not told:
             return
+        epoch = time.time() - time.perf_counter()
         if self._output is None:
-            self._hand_over(lines)
+            self._hand_over(told, epoch)
         else:
-            self._output.write("".join(self._formatted(lines)))
+            self._output.write("".join(self._formatted(told, epoch)))
             self._output.flush()
 
-    def _formatted(self, lines: Iterable[tuple[float, str]]) -> Iterator[str]:
-        second, clock = 0, ""
-        for when, line in lines:
-            if int(when) != second:
+    def _formatted(self, records: Iterable[Record], epoch: float) -> Iterator[str]:
+        """Yield lines in our own handler's format; most of them are of one second, and of one path."""
+        prefix, second, clock, last, target = self._prefix, 0, "", None, ""
+        for started, ended, method, path, query, status, sent, _, _ in records:
+            when = epoch + ended
+            if not second <= when < second + 1:
                 second = int(when)
                 clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
-            yield f"{clock},{int(when * 1000) % 1000:03d}{self._prefix}{line}\n"
+            if (path, query) != last:
+                last, target = (path, query), _target(path, query)
+            spent = (ended - started) * 1000
+            yield f"{clock},{int((when - second) * 1000):03d}{prefix}{method} {target} {status} {spent:.3f}ms {sent}\n"
 
-    def _hand_over(self, lines: Iterable[tuple[float, str]]) -> None:
-        for when, line in lines:
+    def _hand_over(self, records: Iterable[Record], epoch: float) -> None:
+        for started, ended, method, path, query, status, sent, _, _ in records:
+            when = epoch + ended
+            line = f"{method} {_target(path, query)} {status} {(ended - started) * 1000:.3f}ms {sent}"
             record = self._logger.makeRecord(ACCESS, logging.INFO, __file__, 0, line, (), None)
             record.created, record.msecs = when, when % 1 * 1000
             self._logger.handle(record)
 
 
-def _line(started: float, ended: float, method: str, path: str, query: str, status: int, sent: int, *_: float) -> str:
-    target = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
-    if query:
-        target = f"{target}?{query}"
-    return f"{method} {target} {status} {(ended - started) * 1000:.3f}ms {sent}"
+def _target(path: str, query: str) -> str:
+    shown = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+    return f"{shown}?{query}" if query else shown
 
 
 def _only_output(logger: logging.Logger) -> Any | None:

@@ -31,11 +31,27 @@ from modelport_scoring.annotations import is_model, is_table
 LARGE = 500
 """Elements of an array from which on orjson, which is loaded at the first one, is worth it."""
 
-_encode = json.JSONEncoder().encode
-"""json.dumps(), without asking each time which options it was not given."""
 
 BYTES = (bytes, bytearray, memoryview)
 """No JSON, whatever `tolist` some of them have: what their bytes mean is the script's to say."""
+
+
+def _encoder() -> Callable[[Any], str]:
+    """
+    Return what json.dumps() does, without making an encoder each time, which costs twice as much as a small result.
+
+    An object that contains itself is a RecursionError then, where json keeps a list of what it is in and says so.
+    """
+    plain = json.JSONEncoder()
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # PyPy has none
+        return plain.encode
+    options = (None, plain.default, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    encode = make(*options)
+    return lambda result: "".join(encode(result, 0))
+
+
+_encode = _encoder()
 
 
 def by_json(result: Any) -> bytes:

@@ -31,6 +31,7 @@ class Turns(Generic[T]):
         self._work = work
         self._note = note_runs
         self._noting = threading.Lock()
+        self._told = 0
         self._waiting: deque[T] = deque()
 
     @property
@@ -53,22 +54,26 @@ class Turns(Generic[T]):
                 place = free.pop()
             except IndexError:  # another thread was quicker
                 return
-            if self._note:
-                self._told()
+            self._tell(1)
             while waiting:
                 try:
                     first = waiting.popleft()
                 except IndexError:
                     break
                 self._work(first)
+            self._tell(-1)
             free.append(place)
-            if self._note:
-                self._told()
 
-    def _told(self) -> None:
+    def _tell(self, change: int) -> None:
+        """Say that there is one thread more, or one less before its place is given back: so one place needs no lock."""
+        if not self._note:
+            return
+        if self._places == 1:
+            self._note(change > 0)
+            return
         with self._noting:  # or an older number could be the last one
-            if self._note:
-                self._note(self.running)
+            self._told += change
+            self._note(self._told)
 
 
 class Places:
