@@ -58,6 +58,35 @@ SCRIPTS = {
         def init(): pass
         def run(data: dict): return {"kind": type(data).__name__}
     """,
+    "typed": """
+        from dataclasses import dataclass
+        from typing import Optional
+        @dataclass
+        class Tide:
+            height: float
+            port: str = ""
+        def init(): pass
+        def run(tides: list[Tide], threshold: Optional[float] = None): return [len(tides), threshold]
+    """,
+    "batched": """
+        from modelport_scoring import batched
+        def init(): pass
+        @batched(max_size=4, max_wait_ms=1)
+        def run(items: list[dict]): return [len(item) for item in items]
+    """,
+    "awaited": """
+        import asyncio
+        def init(): pass
+        async def run(raw):
+            await asyncio.sleep(0)
+            return {"saw": raw}
+    """,
+    "streamed": """
+        async def init(): pass
+        async def run(raw, request_headers):
+            yield {"saw": raw}
+            yield {"headers": request_headers}
+    """,
     "schema": """
         import numpy as np
         from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
@@ -368,8 +397,10 @@ def _rest(connection: socket.socket, received: bytes) -> bytes:
 
 
 def _whole(received: bytes) -> bool:
-    """Whether a final answer with a length is complete."""
+    """Whether a final answer with a length, or in chunks, is complete."""
     head, end, body = received.partition(b"\r\n\r\n")
+    if re.search(rb"\r\ntransfer-encoding: chunked", head, re.IGNORECASE):
+        return body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n"
     length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
     return bool(end) and length is not None and len(body) >= int(length[1])
 

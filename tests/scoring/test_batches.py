@@ -224,3 +224,68 @@ def test_who_does_not_come_is_waited_for_once():
     began = time.monotonic()
     batches.take(6)
     assert time.monotonic() - began < 0.19
+
+
+TYPED = """
+    from __future__ import annotations
+    import time
+    from dataclasses import dataclass
+    from modelport_scoring import batched
+
+    @dataclass
+    class Tide:
+        height: float
+        port: str = "Emden"
+
+    def init(): pass
+
+    @batched(max_size=8, max_wait_ms=50)
+    def run(tides: list[Tide]):
+        print("called for", len(tides), flush=True)
+        time.sleep(max(tide.height for tide in tides) if len(tides) == 1 else 0)
+        return [[tide.height, tide.port, len(tides)] for tide in tides]
+"""
+
+
+def test_each_request_is_made_into_what_the_list_is_of(serve):
+    served = serve(TYPED)
+    with ThreadPoolExecutor(4) as clients:
+        busy = clients.submit(served.score, {"height": 0.5})
+        served.wait_for(lambda: "called for 1" in served.log)
+        first, second, unfit = clients.map(
+            served.score, [{"height": 1}, {"height": 2, "port": "Husum"}, {"height": "high"}]
+        )
+        assert json.loads(busy.result().body) == [0.5, "Emden", 1]
+    assert json.loads(first.body) == [1.0, "Emden", 2]
+    assert json.loads(second.body) == [2.0, "Husum", 2]
+    assert unfit.status == 400
+    assert "`float`" in json.loads(unfit.body)["message"]
+    assert "called for 3" not in served.log
+
+
+def test_the_page_shows_what_one_request_has(serve):
+    document = json.loads(serve(TYPED).request("GET", "/swagger.json?version=3.1").body)
+    given = document["components"]["schemas"]["ServiceInput"]
+    assert "height" in json.dumps(given)
+    assert given.get("type") != "array"
+
+
+@pytest.mark.parametrize("annotation", ["list[str]", "list", "list[Any]", "Sequence[str]"])
+def test_a_list_of_text_is_of_bodies_as_azure_gives_them(serve, annotation):
+    served = serve(
+        f"""
+        from typing import Any, Sequence
+        from modelport_scoring import batched
+        def init(): pass
+        @batched
+        def run(items: {annotation}): return list(items)
+        """
+    )
+    assert served.score({"a": 1}).body == b'"{\\"a\\": 1}"'
+
+
+def test_what_is_no_list_is_refused_when_the_script_is_loaded(start):
+    served = start("from modelport_scoring import batched\ndef init(): pass\n@batched\ndef run(data: dict): pass\n")
+    assert served.process.wait(20) == 3
+    assert "take a list of inputs" in served.failure["message"]
+    assert "'data' is annotated as dict, not as list[…]" in served.failure["message"]
