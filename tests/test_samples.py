@@ -1,18 +1,20 @@
 """
 The samples run as they are, each in a workspace of its own.
 
-All but two are written for Azure's SDK, and run unchanged by `modelport.as_azure`: on processes, and where
+All but four are written for Azure's SDK, and run unchanged by `modelport.as_azure`: on processes, and where
 this machine has no such thing, against a stand-in for Azure. What they print is compared with what the models say
 when they are asked here, without any server.
 """
 
 import ast
+import asyncio
 import json
 import os
 import re
 import runpy
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -104,16 +106,57 @@ def test_blue_green_trains_with_the_version_that_serves():
     assert pins == set(trains_with.split(", "))
 
 
-def test_typed(home):
+def run_ours(home, sample):
+    """As `run_here`, for a sample that was written for Modelport."""
     try:
-        lines = told_by([SAMPLES / "typed" / "typed.py"], home.environ).splitlines()
+        lines = told_by([SAMPLES / sample / f"{sample}.py"], home.environ).splitlines()
     finally:
         home.run("down")
-    told = dict(line.split(": ", 1) for line in lines[:-1])
+    assert lines[-1] == "deleted"
+    return dict(line.split(": ", 1) for line in lines[:-1])
+
+
+def test_typed(home):
+    told = run_ours(home, "typed")
     answer = json.loads(told["fits"])
     assert (answer["bends"], sorted(answer["woods"])) == ([2.0, 3.0], ["oak", "pine"])
     assert re.match(r"400 .*Invalid enum value 'steel' - at `\$\.shelves\[0\]\.wood`\. An example ", told["does not"])
     assert re.match(r"422 .*A load of -1 would lift the shelf\.", told["refused"])
+
+
+def test_streaming(home):
+    told = run_ours(home, "streaming")
+    script = runpy.run_path(str(SAMPLES / "streaming" / "code" / "score.py"))
+
+    async def said(prompt, most):
+        await script["init"]()
+        words = []
+        async with aclosing(script["run"](prompt)) as events:
+            async for event in events:
+                words.append(event.data["word"])
+                if len(words) == most:
+                    break
+        return " ".join(words)
+
+    assert told["content type"] == "text/event-stream"
+    assert told["sentence"] == asyncio.run(said({"word": "gull"}, 1000))
+    assert told["enough"] == asyncio.run(said({"word": "tide", "forever": True}, 5))
+    assert re.match(r"404 .*No sentence has 'submarine' in it\.", told["refused"])
+    assert 5 <= int(told["said, when five were heard"]) < 500
+
+
+def test_batching(home):
+    told = run_ours(home, "batching")
+    expected = say_here(
+        "batching",
+        "import joblib, json; model = joblib.load('models/forest.joblib');"
+        "print(model.predict(json.load(open('patients.json'))).tolist())",
+    )
+    assert json.loads(told["alone"]) == {"progression": expected[0], "together": 1}
+    assert json.loads(told["progressions"]) == pytest.approx(expected)
+    assert told["always the same"] == "True"
+    assert 1 < int(told["in one call, at most"]) <= 16
+    assert re.match(r"422 .*10 numbers were expected\.", told["refused"])
 
 
 def test_simple_deployment(home):

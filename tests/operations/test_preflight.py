@@ -337,6 +337,14 @@ def test_packages_that_may_be_there(deployment, line, packages):
     assert warned(deployment(f"{line}\n{GOOD}", pip=packages)) == []
 
 
+def test_words_of_our_scoring_server_are_there_but_not_in_azure(deployment):
+    script = f"from modelport_scoring import batched\n{GOOD}"
+    told = deployment(script, pip=["azureml-inference-server-http"], instance_type="Standard_DS3_v2")
+    assert warned(told) == []
+    (message,) = warned(told, azure=True)
+    assert "'modelport_scoring' is imported, and no package of the conda file brings it" in message
+
+
 def test_condas_own_names(deployment):
     document = {"dependencies": ["python=3.11", "conda-forge::pytorch=2", "py-xgboost", "opencv", "pillow"]}
     script = "import torch, xgboost, cv2, PIL\n" + GOOD

@@ -105,6 +105,8 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 
 # Always there: with Python itself, or with the scoring server.
 _GIVEN = ("azureml.contrib.services", "azureml_inference_server_http", "pip", "setuptools", "pkg_resources", "wheel")
+# What our scoring server brings, and Azure's does not: `batched`, `Event` and the like.
+_OURS = ("modelport_scoring",)
 
 _NAMESPACES = ("azure", "azureml", "google", "ruamel")
 
@@ -136,13 +138,21 @@ def packages(conda: Mapping[str, Any]) -> Packages:
     return Packages(frozenset(names), known)
 
 
-def missing(modules: Iterable[str], given: Packages) -> Iterator[tuple[str, str]]:
-    """Modules that no package of these brings, and the package that would: `("sklearn", "scikit-learn")`."""
+def missing(modules: Iterable[str], given: Packages, *, azure: bool) -> Iterator[tuple[str, str]]:
+    """
+    Modules that no package of these brings, and the package that would: `("sklearn", "scikit-learn")`.
+
+    Args:
+        modules: Full names.
+        given: What the environment asks for.
+        azure: Whether the script is for Azure's scoring server.
+    """
     if not given.known:
         return
     there = _with_needs(given.names)
+    served = _GIVEN if azure else (*_GIVEN, *_OURS)
     for module in modules:
-        if any(_within(module, each) for each in _GIVEN):
+        if any(_within(module, each) for each in served):
             continue
         bringing = _bringing(module)
         if not there & set(bringing):

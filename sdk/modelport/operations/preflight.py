@@ -443,14 +443,14 @@ def _code(deployment: OnlineDeployment, folder: Path, conda: dict[str, Any] | No
     for name, broken in found.broken.items():
         yield Finding("warning", _SCRIPT, f"'{name}', line {broken.line}: {broken.message}")
     if conda is not None and not found.open:
-        yield from _packages(found, conda)
+        yield from _packages(found, conda, azure)
     if isinstance(deployment.model, Model) and deployment.model.path and not is_uri(deployment.model.path):
         yield from _opened(script, scripts.model_paths(tree), Path(deployment.model.path))
 
 
-def _packages(found: scripts.Imports, conda: dict[str, Any]) -> Iterator[Finding]:
+def _packages(found: scripts.Imports, conda: dict[str, Any], azure: bool) -> Iterator[Finding]:
     told = set()
-    for module, package in distributions.missing(found.outside, distributions.packages(conda)):
+    for module, package in distributions.missing(found.outside, distributions.packages(conda), azure=azure):
         if package not in told:
             told.add(package)
             message = f"{found.outside[module]}: '{module}' is imported, and no package of the conda file brings it."
