@@ -74,11 +74,11 @@ class App(Outcomes):
         self._bodies = Deadlines("bodies", settings.body_timeout, self._body_overdue)
         self.places = places_of(script, settings)
         if self.places > 1 or script.loop is not None:
-            log.info("Up to %d requests may be in run() at once. %s", self.places, MORE)
+            log.info("%s may be in run() at once. %s", _requests(self.places), MORE)
         self._turns: Turns[Exchange] | Batches[Exchange] = Turns(self.places, self._run, note_runs)
         if script.batching is not None:
             sizes = counting.batched if counting is not None else None
-            self._turns = Batches(self.places, script.batching, self._run_batch, note_runs, sizes)
+            self._turns = Batches(calls_of(script, self.places), script.batching, self._run_batch, note_runs, sizes)
         readers = [AccessLog().write]
         if counting is not None:
             counting.serve(script.init_seconds, self._load)
@@ -231,6 +231,16 @@ class App(Outcomes):
                 self._failed(exchange, outcome)
             else:
                 self._ran(exchange, outcome, seconds * 1000)
+
+
+def calls_of(script: Script, places: int) -> int:
+    """Return how many calls of a batched run() so many requests are: no more than whole batches need."""
+    assert script.batching is not None
+    return max(-(-places // script.batching.max_size), script.concurrency or 1)
+
+
+def _requests(number: int) -> str:
+    return "One request" if number == 1 else f"Up to {number} requests"
 
 
 def places_of(script: Script, settings: Settings) -> int:

@@ -2,7 +2,8 @@
 Changes of the script's folder, told through a descriptor.
 
 watchfiles waits for them in Rust, in a thread of its own, and gathers those that come
-together; what Python writes itself beside the script (its caches) is no change.
+together. Only Python's source files count: a script that writes a file beside itself, or
+a log that goes there, would have it loaded anew for ever.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def changes(folder: Path) -> int:
     os.set_blocking(theirs, False)
 
     def watch() -> None:
-        for _ in watchfiles.watch(folder, debounce=GATHER_MILLISECONDS, step=20, raise_interrupt=False):
+        sources = watchfiles.PythonFilter()
+        gathered = {"debounce": GATHER_MILLISECONDS, "step": 20}
+        for _ in watchfiles.watch(folder, watch_filter=sources, raise_interrupt=False, **gathered):
             os.write(theirs, b"!")
 
     threading.Thread(target=watch, name="reload", daemon=True).start()

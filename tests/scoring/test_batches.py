@@ -50,6 +50,32 @@ def test_requests_that_wait_together_are_one_call(serve):
     assert len({answer.headers["x-request-id"] for answer in answers}) == 6
 
 
+@pytest.mark.parametrize(("requests", "calls"), [("2", 1), ("3", 2)])
+def test_as_many_calls_at_once_as_the_requests_need(serve, requests, calls):
+    served = serve(
+        """
+        import threading, time
+        from modelport_scoring import batched
+        inside, most, lock = 0, 0, threading.Lock()
+        def init(): pass
+        @batched(max_size=2, max_wait_ms=0)
+        def run(items):
+            global inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.05)
+            with lock:
+                inside -= 1
+            return [most] * len(items)
+        """,
+        MODELPORT_MAX_CONCURRENT_REQUESTS=requests,
+    )
+    with ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(served.score, range(48)))
+    assert max(json.loads(answer.body) for answer in answers) == calls
+
+
 def test_no_call_is_for_more_than_the_most(serve):
     served = serve(SCRIPT)
     answers = together(served, *range(20))

@@ -45,6 +45,16 @@ def test_a_module_beside_the_script_is_a_part_of_it(serve):
     served.wait_for(answers(served, 234))
 
 
+def test_what_the_script_writes_beside_itself_is_no_edit(serve):
+    served = serve(
+        "import pathlib\ndef init(): pathlib.Path('made.txt').write_text('1')\ndef run(data): return 1\n", "--reload"
+    )
+    (served.folder / "app" / "notes.log").write_text("a line")
+    edit(served, SCRIPT.format(2))
+    served.wait_for(answers(served, 2))
+    assert served.log.count("The script's folder has changed") == 1
+
+
 def test_a_broken_edit_keeps_what_serves_and_says_why_and_the_next_good_one_goes_live(serve):
     served = serve(SCRIPT.format(1), "--reload")
     edit(served, "def init():\n    load()\ndef load():\n    raise ValueError('no table')\ndef run(data): return 2\n")
