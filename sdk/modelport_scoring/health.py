@@ -29,6 +29,9 @@ from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board
 from modelport_scoring.sockets import bound
 
+BACKLOG = 1024
+"""Clients that may wait until the companion, which may have to wait for a processor, takes them."""
+
 NAME = b"modelport-probe"
 """What the companion is called in lists of processes; the kernel keeps 15 characters."""
 
@@ -47,7 +50,7 @@ def accompany(board: Board, settings: Settings) -> None:
     """
     listening = [bound(uds, settings.host, port) for uds, port in _addresses(settings)]
     for each in listening:
-        each.listen()
+        each.listen(BACKLOG)
     ours, theirs = os.pipe()  # that nobody writes to: it ends with the last process that has `theirs`
     parent = os.getpid()
     companion = os.fork()

@@ -192,19 +192,16 @@ def test_only_get_and_head_of_what_is_there_are_answered(observe):
 
 def test_clients_that_stall_hold_nobody_up(observe):
     served = observe(SCRIPT)
-    stalled = []
-    for number in range(3 * CONNECTIONS):
-        client = socket.socket(socket.AF_UNIX)
-        client.connect(str(served.folder / "h"))
-        client.settimeout(5)
-        client.sendall(b"GET / HTTP" if number % 2 else b"")
-        stalled.append(client)
-    check_answers(served, 0.5)
-    with stalled[-1] as endless, contextlib.suppress(OSError):
-        for _ in range(100):
-            endless.sendall(b"x" * 1000)
-    assert ask(served)[0] == 200
-    for client in stalled:
-        client.close()
+    with contextlib.ExitStack() as stalled:
+        for number in range(3 * CONNECTIONS):
+            client = stalled.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(served.folder / "h"))
+            client.settimeout(5)
+            client.sendall(b"GET / HTTP" if number % 2 else b"")
+        check_answers(served, 0.5)
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                client.sendall(b"x" * 1000)
+        assert ask(served)[0] == 200
     (companion,) = psutil.Process(served.process.pid).children()
     served.wait_for(lambda: companion.num_fds() < CONNECTIONS)
