@@ -77,7 +77,7 @@ def run(raws):
 )
 """A model of fixed shapes, as a compiled one's are: a batch is filled up with zeros, and takes as long as one."""
 
-SERVERS = ("ours", "azmlinfsrv", "thin", "fastapi")
+SERVERS = ("ours", "thin", "azmlinfsrv", "fastapi")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Effort:
     requests: int
 
 
-WHOLE, QUICK = Effort(9, 1, 5, 100_000), Effort(1, 1, 1, 10_000)
+WHOLE, QUICK = Effort(15, 1, 5, 100_000), Effort(1, 1, 1, 10_000)
 # Many short turns rather than three long ones: on a shared machine a neighbour spoils seconds, not medians.
 
 
@@ -113,9 +113,9 @@ class Bench:
 
     def compared(
         self, scripts: dict[str, tuple[str, str]], body: bytes, expected: object, connections: Sequence[int]
-    ) -> dict[tuple[str, int], float]:
+    ) -> dict[tuple[str, int], list[float]]:
         """
-        Requests per second by name and number of connections, measured in turn; who cannot be measured is told of.
+        Requests per second by name and number of connections, one for each turn; who cannot be measured is told of.
 
         `scripts` is name → (server, script).
         """
@@ -140,7 +140,7 @@ class Bench:
                         else:
                             seen.setdefault((name, number), []).append(load)
         seen = {(name, number): loads for (name, number), loads in seen.items() if name in servers}
-        medians = {key: statistics.median(load.per_second for load in loads) for key, loads in seen.items()}
+        speeds = {key: [load.per_second for load in loads] for key, loads in seen.items()}
         for number in connections:
             print(f"  {number} connections")
             for name in servers:
@@ -148,16 +148,18 @@ class Bench:
                 latency, slow = (statistics.median(getattr(load, each) for load in loads) for each in ("median", "p99"))
                 processor = statistics.median(load.processor for load in loads)
                 print(
-                    f"    {name}: {medians[name, number]:,.0f} requests/s, median {latency:.2f} ms, 99 % {slow:.2f} ms,"
+                    f"    {name}: {statistics.median(speeds[name, number]):,.0f} requests/s, median {latency:.2f} ms, 99 % {slow:.2f} ms,"
                     f" {processor * 1000:.0f} µs of processor for each"
                 )
-        return medians
+        return speeds
 
 
-def ratio(seen: dict[tuple[str, int], float], ours: str, theirs: str, connections: int) -> float | None:
+def ratio(seen: dict[tuple[str, int], list[float]], ours: str, theirs: str, connections: int) -> float | None:
+    """The median of the turns' ratios: what a neighbour takes in one turn, it takes from both."""
     if (ours, connections) not in seen or (theirs, connections) not in seen:
         return None
-    return seen[ours, connections] / seen[theirs, connections]
+    pairs = zip(seen[ours, connections], seen[theirs, connections], strict=True)
+    return statistics.median(one / other for one, other in pairs)
 
 
 def rows(count: int, columns: int) -> list[list[float]]:
@@ -290,10 +292,12 @@ def memory(bench: Bench) -> None:
 def main() -> int:
     need_wrk()
     effort = QUICK if "--quick" in sys.argv[1:] else WHOLE
+    named = [name for name in sys.argv[1:] if not name.startswith("-")]
     with peers.environment(*REQUIREMENTS) as python, tempfile.TemporaryDirectory(prefix="mp-") as folder:
         bench = Bench(python, Path(folder), effort)
         for case in (small, small_model, large_model, start_and_memory, batching, memory):
-            case(bench)
+            if not named or case.__name__ in named:
+                case(bench)
         print(f"load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     return 0 if bench.holds else 1
 
