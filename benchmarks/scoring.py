@@ -147,8 +147,9 @@ class Bench:
                 loads = seen[name, number]
                 latency, slow = (statistics.median(getattr(load, each) for load in loads) for each in ("median", "p99"))
                 processor = statistics.median(load.processor for load in loads)
+                speed = statistics.median(speeds[name, number])
                 print(
-                    f"    {name}: {statistics.median(speeds[name, number]):,.0f} requests/s, median {latency:.2f} ms, 99 % {slow:.2f} ms,"
+                    f"    {name}: {speed:,.0f} requests/s, median {latency:.2f} ms, 99 % {slow:.2f} ms,"
                     f" {processor * 1000:.0f} µs of processor for each"
                 )
         return speeds
