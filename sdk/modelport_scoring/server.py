@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 1024
 """Open connections, and threads: one is taken only while a body arrives or run() runs, and they end when idle."""
 
+IDLE_SECONDS = 1
+"""After which a thread ends that has nothing to do. Requests go from thread to thread, each of which finds a cold cache."""
+
 Handler = Callable[[WSGIProtocol, "dict[str, Any]"], None]
 
 
@@ -59,6 +62,7 @@ class OneProcess(mp.MPServer):
             self._shd = holder(self._sfd, uds)
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        self.blocking_threads_idle_timeout = IDLE_SECONDS  # which its own check would find too short
         worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
         worker.inner.run()  # until a signal has been served: `run` is what a multiprocessing.Process does in its child
         self._sso.detach()  # the same descriptor as the worker's, which has closed it
