@@ -40,7 +40,7 @@ CONNECTIONS = 1024
 """Open connections, and threads: one is taken only while a body arrives or run() runs, and they end when idle."""
 
 IDLE_SECONDS = 1
-"""After which a thread ends that has nothing to do. Requests go from thread to thread, each of which finds a cold cache."""
+"""After which a thread ends that has nothing to do: requests go around all threads, and each finds a cold cache."""
 
 Handler = Callable[[WSGIProtocol, "dict[str, Any]"], None]
 
