@@ -8,6 +8,7 @@ who mistypes a setting learns it at once, in one sentence.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import logging
 import os
@@ -77,8 +78,9 @@ def leave(status: int) -> NoReturn:
     if status != SCRIPT_FAULT:
         atexit._run_exitfuncs()  # noqa: SLF001  # what the script asked for; no public name runs them
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
     os._exit(status)
 
 

@@ -199,6 +199,7 @@ class App(Outcomes):
 
     def _fits(self, exchange: Exchange) -> bool:
         """Make of the request's data what a batch has of it; answer where that cannot be."""
+        exchange.enter()
         try:
             exchange.data = self._input.item(exchange.data)
         except Exception as error:  # noqa: BLE001  # a class of the script's may say no in its own way

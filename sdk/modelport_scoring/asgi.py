@@ -72,7 +72,7 @@ def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name, value in scope["headers"]:
         key = name.decode("latin-1").upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if name not in (b"content-type", b"content-length"):  # not `content_length`, whatever that is
             key = f"HTTP_{key}"
         text = value.decode() if value.isascii() else ""
         if key in environ:

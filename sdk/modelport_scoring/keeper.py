@@ -127,7 +127,7 @@ class Keeper:
             self._wait()
             self._collect()
             self._look(time.monotonic())
-        clear(settings.uds, settings.health_uds)
+        clear(settings.uds, settings.health_uds, settings.metrics_uds)
         return self._status
 
     @property
@@ -305,6 +305,7 @@ class Keeper:
         elif any(each.ready for each in self._workers):
             self._again(worker, status)
         else:  # nobody serves, and nobody could
+            log.error("Worker %d %s before it was ready: nobody serves.", worker.pid, ending(status))
             self._stop(status)
 
     def _again(self, worker: Kept, status: int) -> None:

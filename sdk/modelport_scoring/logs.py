@@ -177,8 +177,8 @@ class AccessLog:
 
 
 def _target(path: str, query: str) -> str:
-    shown = path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
-    return f"{shown}?{query}" if query else shown
+    target = f"{path}?{query}" if query else path
+    return target if target.isascii() and target.isprintable() else ascii(target)[1:-1]
 
 
 def _only_output(logger: logging.Logger) -> Any | None:

@@ -11,7 +11,7 @@ import logging
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,20 +66,23 @@ class Outcomes:
         ran = ("x-ms-run-fn-exec-ms", f"{milliseconds:.3f}")
         try:
             body = self._written(result)
-        except Exception as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
+        except BaseException as error:  # noqa: BLE001  # the user's objects: whatever their conversion raises
             fault = error
         else:
             exchange.answer(200, JSON, body, RAN, ran)
             return
-        # JSON cannot hold an `AMLResponse` or one of Flask's, nor a generator, so only what it cannot is asked.
-        if hasattr(result, "get_wsgi_response"):
-            self._hand_over(exchange, result, ran)
-        elif streams.is_stream(result):
-            self._stream(exchange, Streamed(result, 200, "", [RAN]))
-        else:
-            self._convert(exchange, result, fault, ran)
+        try:
+            # JSON cannot hold an `AMLResponse` or one of Flask's, nor a generator, so only what it cannot is asked.
+            if hasattr(result, "get_wsgi_response"):
+                self._hand_over(exchange, result, ran)
+            elif streams.is_stream(result):
+                self._stream(exchange, Streamed(result, 200, "", [RAN]))
+            else:
+                self._convert(exchange, result, fault, ran)
+        except BaseException as error:  # noqa: BLE001  # even `hasattr` runs code of theirs
+            self._unsettled(exchange, error)
 
-    def _convert(self, exchange: Exchange, result: object, fault: Exception, ran: tuple[str, str]) -> None:
+    def _convert(self, exchange: Exchange, result: object, fault: BaseException, ran: tuple[str, str]) -> None:
         """Answer with a result that json refused with this fault."""
         if isinstance(fault, TypeError) and not self._settings.exact_results:
             try:
@@ -121,7 +124,10 @@ class Outcomes:
         milliseconds = (time.perf_counter() - started) * 1000
         if not self._runs.release(exchange):
             log.warning("run() yielded after %.0f ms, long after its caller was answered.", milliseconds)
-            streams.close(streamed.items)
+            try:
+                streams.close(streamed.items)
+            except BaseException as error:  # noqa: BLE001  # the script's `finally`
+                self._broke_off(error)
         elif failure is not None:
             self._failed(exchange, failure)
         else:
@@ -144,9 +150,21 @@ class Outcomes:
             self._end()
 
     def _failed(self, exchange: Exchange, failure: BaseException) -> None:
+        try:
+            self._fail(exchange, failure)
+        except BaseException as error:  # noqa: BLE001  # to ask the user's exception what it is runs code of its own
+            self._unsettled(exchange, error)
+
+    def _unsettled(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer all the same: a request left alone would leave its place in run() taken, too, and block all others."""
+        exchange.refuse(500, INTERNAL_ERROR)
+        with suppress(Exception):  # a filter of the script's on the log may be what failed
+            log.error("What run() returned or raised fails when it is asked what it is.", exc_info=error)
+
+    def _fail(self, exchange: Exchange, failure: BaseException) -> None:
         misfit = self._script.misfit(failure)
         if misfit is not None:
-            log.info("run() was not called: %s", misfit)
+            log.info("run() was not called: %s", _on_one_line(misfit))
             exchange.refuse(400, misfit)
             return
         if isinstance(failure, Refusal):

@@ -9,6 +9,8 @@ makes lines and counts of them, many at a time.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import sys
 import threading
 import time
 from collections import deque
@@ -42,6 +44,8 @@ class Records:
     """
     Hands records to its readers, in order, twenty times a second and when the process ends.
 
+    A reader that fails (nobody reads the log any more, say) loses the records of that moment; the others go on.
+
     Attributes:
         add: Notes an answered request. May be called from any thread.
     """
@@ -51,6 +55,7 @@ class Records:
         self._records: deque[Record] = deque()
         self.add = self._records.append
         self._reading = threading.Lock()
+        self._has_complained = False
         threading.Thread(target=self._read_for_ever, name="records", daemon=True).start()
         atexit.register(self._read)
 
@@ -63,4 +68,17 @@ class Records:
         with self._reading:
             records = [self._records.popleft() for _ in range(len(self._records))]
             for reader in self._readers:
-                reader(records)
+                self._hand(reader, records)
+
+    def _hand(self, reader: Reader, records: Sequence[Record]) -> None:
+        try:
+            reader(records)
+        except Exception as error:  # noqa: BLE001  # or all that follow would be kept, and never read
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Say once that something is lost, where the log may be what fails."""
+        if not self._has_complained:
+            self._has_complained = True
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"modelport-scoring: Answered requests are not written down: {error!r}\n")

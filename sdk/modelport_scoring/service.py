@@ -59,11 +59,13 @@ def begin(settings: Settings, arguments: Sequence[str], leave: Callable[[int], N
         log.warning("WORKER_PRELOAD is not heeded with --reload: a script that is loaded here cannot be loaded anew.")
     if settings.reload or not settings.worker_preload:
         return Keeper(settings, board, arguments).keep()
+    here = Path.cwd()
     loaded = _loaded(settings, is_forked=True)
     if loaded is None:
         return SCRIPT_FAULT
     if loaded[0].loop is not None:
         log.warning("WORKER_PRELOAD is not heeded: the loop of an `async def run` cannot be shared. Each runs init().")
+        os.chdir(here)  # what `arguments` say may begin there
         return Keeper(settings, board, arguments).keep()
     return Keeper(settings, board, arguments, lambda worker: leave(serve(worker, loaded))).keep()
 

@@ -10,6 +10,7 @@ Source: OpenTelemetry's semantic conventions for HTTP servers, stable since 1.23
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
@@ -169,16 +170,23 @@ def _of_request(exchange: Exchange, environ: Mapping[str, Any]) -> Mapping[str, 
         "client.address": environ["REMOTE_ADDR"],
         "network.protocol.version": environ["SERVER_PROTOCOL"].partition("/")[2],
     }
-    host, _, port = environ.get("HTTP_HOST", environ["SERVER_NAME"]).partition(":")
+    host, port = _host_and_port(environ.get("HTTP_HOST", environ["SERVER_NAME"]))
     optional = {
         "http.request.method_original": "" if method in METHODS else method,
         "http.route": exchange.path if exchange.path in ROUTES else "",
         "url.query": environ["QUERY_STRING"],
         "server.address": host,
-        "server.port": int(port) if port.isdigit() else 0,
+        "server.port": port,
         "user_agent.original": environ.get("HTTP_USER_AGENT", ""),
     }
     return {**found, **{name: value for name, value in optional.items() if value}}
+
+
+def _host_and_port(said: str) -> tuple[str, int]:
+    """Return the parts of a Host header; port 0 where it has none that could be one, which exporters would refuse."""
+    found = re.fullmatch(r"(.*?)(?::(\d{1,5}))?", said)
+    host, port = found.groups() if found else (said, None)
+    return host, int(port or 0)
 
 
 def _of_answer(exchange: Exchange, record: Record) -> Mapping[str, Any]:

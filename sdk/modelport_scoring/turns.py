@@ -10,6 +10,7 @@ Under load one thread goes from request to request without a switch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -108,7 +109,10 @@ class Places:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was given a place in the very moment
+            if turn.cancelled():
+                with contextlib.suppress(ValueError):  # `leave` may have passed it over before it heard
+                    self._waiting.remove(turn)
+            else:  # it was given a place in the very moment
                 self.leave()
             raise
 

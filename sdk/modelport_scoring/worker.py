@@ -79,7 +79,7 @@ class Worker:
 
     def close(self) -> None:
         """Clear away what the end of a server leaves."""
-        clear(self.settings.uds, self.settings.health_uds)
+        clear(self.settings.uds, self.settings.health_uds, self.settings.metrics_uds)
 
 
 class KeptWorker(Worker):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -10,6 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from modelport_scoring.turns import Places
 
 SCRIPT = """
     import asyncio, contextlib, functools, json, os, sys, time
@@ -304,3 +308,31 @@ def test_an_asynchronous_init_that_fails_is_reported_with_its_line(start):
     served = start("async def init():\n    1 / 0\nasync def run(data): pass\n")
     assert served.process.wait(timeout=20) == 3
     assert served.failure["message"] == "init() raised ZeroDivisionError: division by zero (score.py, line 2)."
+
+
+@pytest.mark.parametrize("said", ["xyz", "7"])
+def test_a_header_that_only_resembles_content_length_is_none(serve, said):
+    served = serve("def init(): pass\nasync def run(data): return data\n")
+    with contextlib.closing(served.connection()) as connection:
+        connection.connect()
+        head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent_Length: {said}\r\n\r\n"
+        connection.sock.sendall(head.encode() + b"abc")
+        assert connection.sock.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_left_the_queue_is_no_longer_in_it():
+    async def left() -> tuple[int, int]:
+        places = Places(1, asyncio.get_running_loop())
+        await places.enter()
+        gone, stays, passed_over = (asyncio.ensure_future(places.enter()) for _ in range(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        waiting = places.waiting
+        passed_over.cancel()
+        places.leave()
+        places.leave()
+        await asyncio.gather(stays, passed_over, return_exceptions=True)
+        return waiting, places.running
+
+    assert asyncio.run(left()) == (2, 0)

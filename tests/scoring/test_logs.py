@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+
+from modelport_scoring.records import Records
 
 from .conftest import SDK
 
@@ -155,3 +161,41 @@ def test_the_readme_s_logging_json_is_one(serve, tmp_path):
     served = serve(SCRIPT, files={"logging.json": json.dumps(document)})
     served.score(1)
     served.wait_for(lambda: "modelport_scoring.access - POST /score 200" in (tmp_path / "own.log").read_text())
+
+
+def test_a_query_cannot_say_more_to_a_terminal_than_its_letters(serve):
+    served = serve("def init(): pass\ndef run(d): return d\n", PYTHONIOENCODING="ascii")
+    with contextlib.closing(served.connection()) as connection:
+        connection.connect()
+        connection.sock.sendall(b"GET /score?a=\xc2\x9b31m HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.sock.recv(100).startswith(b"HTTP/1.1 200 ")
+    served.wait_for(lambda: r"GET /score?a=\xc2\x9b31m 200 " in served.log)
+
+
+def test_a_reader_of_records_that_fails_keeps_none_from_the_others(capfd):
+    def failing(_):
+        raise BrokenPipeError
+
+    read = []
+    records = Records(failing, read.extend)
+    for number in range(2):
+        records.add(number)
+        deadline = time.monotonic() + 10
+        while number not in read:
+            assert time.monotonic() < deadline
+    assert capfd.readouterr().err == ("modelport-scoring: Answered requests are not written down: BrokenPipeError()\n")
+
+
+def test_a_server_whose_log_nobody_reads_serves_and_ends_as_ever(start):
+    served = start("def init(): pass\ndef run(d): return d\n")
+    served.wait_until_ready()
+    served.end()
+    reader, writer = os.pipe()
+    served.process = subprocess.Popen(served._arguments, env=served._environment, stdout=writer, stderr=writer)
+    os.close(writer)
+    served.wait_until_ready()
+    os.close(reader)
+    for _ in range(2):
+        assert served.score("x").status == 200
+    served.process.terminate()
+    assert served.process.wait(20) == 0

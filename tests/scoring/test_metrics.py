@@ -281,3 +281,12 @@ def test_the_companion_s_end_is_the_server_s(observed):
         return False
 
     served.wait_for(silent)
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_the_end_of_a_server_leaves_no_socket(metered, count):
+    served = metered(SCRIPT, WORKER_COUNT=count)
+    assert (served.folder / "m").exists()
+    served.process.terminate()
+    served.process.wait(timeout=20)
+    assert not (served.folder / "m").exists()

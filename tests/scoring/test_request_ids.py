@@ -91,3 +91,12 @@ def test_a_batch_s_line_shows_the_first_of_many_ids():
 def test_a_trace_stands_beside_the_id():
     record = logging.makeLogRecord({"msg": "one\ntwo", "modelport_request_id": "r-5", "otelTraceID": "4bf9"})
     assert RequestFormatter("- %(message)s").format(record) == "- one [r-5, trace 4bf9]\ntwo"
+
+
+def test_an_input_that_fits_no_batch_is_told_under_its_own_id(serve):
+    served = serve(
+        "from modelport_scoring import batched\ndef init(): pass\n@batched\ndef run(items: list[int]): return items\n"
+    )
+    assert served.score(1, x_request_id="r-6").status == 200
+    assert served.score("no number", x_request_id="r-7").status == 400
+    assert re.search(r"(?m) run\(\) was not called: .* \[r-7\]$", served.log)

@@ -233,3 +233,40 @@ def test_without_an_origin_pages_of_several_are_told_of_one(serve):
 
 def test_origins_that_are_none_are_no_origins(serve):
     assert "access-control-allow-origin" not in serve(ECHO, AML_CORS_ORIGINS=" , ").score(1).headers
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("asked", ["result", "exception"])
+def test_what_fails_when_it_is_asked_what_it_is_blocks_nobody(serve, kind, asked):
+    script = f"""
+        class Odd:
+            def __getattr__(self, name): raise KeyError(name)
+        class OddError(Exception):
+            @property
+            def response(self): raise KeyError("response")
+        def init(): pass
+        {kind} run(data):
+            if data == '"exception"': raise OddError
+            return Odd() if data == '"result"' else data
+    """
+    served = serve(script, MODELPORT_MAX_CONCURRENT_REQUESTS="1")
+    answer = served.score(asked)
+    assert answer.status == 500
+    assert json.loads(answer.body)["message"].startswith("An unexpected internal error occurred")
+    assert served.score("next").status == 200
+    assert "KeyError" in served.log
+
+
+def test_an_exception_that_fails_when_it_is_asked_fails_alone_in_a_batch(serve):
+    script = """
+        from modelport_scoring import batched
+        class OddError(Exception):
+            @property
+            def response(self): raise KeyError("response")
+        def init(): pass
+        @batched
+        def run(items): return [OddError() if item == '"odd"' else item for item in items]
+    """
+    served = serve(script)
+    assert served.score("odd").status == 500
+    assert served.score("next").status == 200

@@ -239,6 +239,21 @@ def test_the_time_limit_is_for_the_first_piece(serve, script):
     connection.close()
 
 
+def test_a_stream_that_is_late_and_will_not_close_gives_its_place_back(serve):
+    script = """
+        import time
+        class Late:
+            def __next__(self): time.sleep(0.6)
+            def close(self): raise ValueError("close")
+        def init(): pass
+        def run(data): return Late() if data == '"late"' else data
+    """
+    served = serve(script, SCORING_TIMEOUT_MS="200")
+    assert b"Scoring timeout" in served.score("late").body
+    served.wait_for(lambda: "ValueError: close" in served.log)
+    assert served.score("next").status == 200
+
+
 def test_a_stream_keeps_its_place_until_it_ends(serve, script):
     served = serve(script, MODELPORT_MAX_CONCURRENT_REQUESTS="1")
     connection, answer = ask(served, "gated")

@@ -227,3 +227,18 @@ def test_a_server_of_no_workers_is_refused_by_name(start):
     served = start(SCRIPT, WORKER_COUNT="0")
     assert served.process.wait(timeout=20) == 2
     assert "WORKER_COUNT is '0': it must be a whole number above 0." in served.log
+
+
+def test_a_worker_that_is_killed_in_init_is_told_of(start):
+    served = start("import os\ndef init(): os.kill(os.getpid(), 9)\ndef run(d): pass\n", WORKER_COUNT="2")
+    assert served.process.wait(timeout=20) != 0
+    assert "was ended by signal SIGKILL before it was ready: nobody serves." in served.log
+
+
+def test_workers_that_cannot_be_forked_find_what_the_command_line_names(start):
+    script = "def init(): pass\nasync def run(data): return data\n"
+    served = start(script, "--config_file", "own.json", WORKER_COUNT="2", WORKER_PRELOAD="true")
+    served.process.wait(timeout=20)  # the file is not there yet
+    (served.folder / "own.json").write_text("{}")
+    served.launch()
+    assert served.wait_until_ready().score("x").status == 200
