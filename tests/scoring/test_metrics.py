@@ -284,8 +284,8 @@ def test_the_companion_s_end_is_the_server_s(observed):
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_the_end_of_a_server_leaves_no_socket(metered, count):
-    served = metered(SCRIPT, WORKER_COUNT=count)
+def test_the_end_of_a_server_leaves_no_socket(serve, count):
+    served = serve(SCRIPT, "--metrics_uds", "m", WORKER_COUNT=count)
     assert (served.folder / "m").exists()
     served.process.terminate()
     served.process.wait(timeout=20)
