@@ -229,6 +229,7 @@ class App(Outcomes):
             if not self._runs.release(exchange):
                 self._came_late(seconds)
             elif isinstance(outcome, BaseException):
+                exchange.enter()
                 self._failed(exchange, outcome)
             else:
                 self._ran(exchange, outcome, seconds * 1000)

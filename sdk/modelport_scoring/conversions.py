@@ -190,7 +190,10 @@ def made(kind: Any, document: Any) -> Any:
     """Return a value of a type that msgspec does not know; ValueError and TypeError are its words for a misfit."""
     make = arrays.maker(kind)
     assert make is not None  # `Standard` has refused the others
-    return make(document)
+    try:
+        return make(document)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_unknown(part: Any) -> bool:

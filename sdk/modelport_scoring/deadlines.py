@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
+
+LONGEST_SLEEP = 3600.0
+"""Seconds. Systems refuse to sleep for as long as a setting may say."""
 
 
 class Deadlines(Generic[T]):
@@ -45,11 +49,14 @@ class Deadlines(Generic[T]):
             except RuntimeError:  # changed between the two steps
                 continue
             if oldest is None:
-                time.sleep(self._seconds)
+                time.sleep(min(self._seconds, LONGEST_SLEEP))
                 continue
             entry, started = oldest
             left = started + self._seconds - time.monotonic()
             if left > 0:
-                time.sleep(left)
+                time.sleep(min(left, LONGEST_SLEEP))
             elif self.release(entry):
-                self._overdue(entry)
+                try:
+                    self._overdue(entry)
+                except Exception:  # noqa: BLE001  # a filter of the script's on the log, say: the watch goes on
+                    traceback.print_exc()

@@ -199,11 +199,12 @@ class Outcomes:
         log.warning("run() came back after %.0f ms, long after its caller was answered.", seconds * 1000)
 
     def _run_overdue(self, exchange: Exchange) -> None:
+        self._refuse_overdue(exchange)
         timeout = self._settings.scoring_timeout_ms
         log.error("run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, its place is kept.", timeout)
-        self._refuse_overdue(exchange)
 
     def _refuse_overdue(self, exchange: Exchange) -> None:
+        exchange.enter()
         exchange.refuse(500, f"Scoring timeout after {self._settings.scoring_timeout_ms} ms", run_failed=True)
 
 

@@ -219,14 +219,14 @@ class TaskApp(App):
         return self._runs.release(exchange)
 
     def _run_overdue(self, exchange: Exchange) -> None:
-        timeout = self._settings.scoring_timeout_ms
-        log.error(
-            "run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, and it is cancelled.", timeout
-        )
         self._refuse_overdue(exchange)
         task = self._tasks.get(exchange)
         if task is not None:
             self._loop.call_soon_threadsafe(task.cancel)
+        timeout = self._settings.scoring_timeout_ms
+        log.error(
+            "run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, and it is cancelled.", timeout
+        )
 
 
 class Client:

@@ -100,3 +100,24 @@ def test_an_input_that_fits_no_batch_is_told_under_its_own_id(serve):
     assert served.score(1, x_request_id="r-6").status == 200
     assert served.score("no number", x_request_id="r-7").status == 400
     assert re.search(r"(?m) run\(\) was not called: .* \[r-7\]$", served.log)
+
+
+def test_a_failure_in_a_batch_is_told_under_its_own_id(serve):
+    script = """
+        import time
+        from modelport_scoring import batched
+        def init(): pass
+        @batched(max_wait_ms=50)
+        def run(items):
+            print("called for", len(items))
+            time.sleep(0.3)
+            return [KeyError() if item == '"bad"' else item for item in items]
+    """
+    served = serve(script)
+    with ThreadPoolExecutor(3) as clients:
+        busy = clients.submit(served.score, "good", x_request_id="r-8")
+        served.wait_for(lambda: "called for 1" in served.log)
+        others = [clients.submit(served.score, what, x_request_id=what) for what in ("bad", "fine")]
+        assert [each.result().status for each in (busy, *others)] == [200, 500, 200]
+    assert "called for 2" in served.log
+    assert re.search(r"(?m) run\(\) raised an exception\. \[bad\]$", served.log)

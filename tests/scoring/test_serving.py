@@ -270,3 +270,45 @@ def test_an_exception_that_fails_when_it_is_asked_fails_alone_in_a_batch(serve):
     served = serve(script)
     assert served.score("odd").status == 500
     assert served.score("next").status == 200
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_log_that_fails_stops_no_watch(serve, kind):
+    filters = {"filters": ["failing"]}
+    files = {
+        "failing.py": "class Filter:\n    def filter(self, record): return 1 // ('takes longer' not in record.msg)\n",
+        "logging.json": json.dumps(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "filters": {"failing": {"()": "failing.Filter"}},
+                "loggers": {"modelport_scoring.outcomes": filters, "modelport_scoring.tasks": filters},
+            }
+        ),
+    }
+    wait = "await asyncio.sleep(1)" if kind == "async def" else "time.sleep(1)"
+    script = f"import asyncio, time\ndef init(): pass\n{kind} run(data): {wait}\n"
+    served = serve(script, files=files, SCORING_TIMEOUT_MS="100", MODELPORT_MAX_CONCURRENT_REQUESTS="2")
+    for _ in range(2):
+        assert served.score(1).body == b'{"message": "Scoring timeout after 100 ms"}'
+
+
+def test_a_time_limit_beyond_what_a_system_can_wait_for_is_none(serve):
+    served = serve(ECHO, SCORING_TIMEOUT_MS="1e300")
+    assert served.score("x").status == 200
+    assert "Traceback" not in served.log
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_the_line_of_a_time_limit_says_whose_it_was(serve, kind):
+    wait = "await asyncio.sleep(0.5)" if kind == "async def" else "time.sleep(0.5)"
+    script = f"import asyncio, time\ndef init(): pass\n{kind} run(data): {wait}\n"
+    served = serve(script, SCORING_TIMEOUT_MS="100")
+    assert served.score(1, x_request_id="late-one").status == 500
+    served.wait_for(lambda: re.search(r"(?m)SCORING_TIMEOUT_MS=100: .* \[late-one\]$", served.log) is not None)
+
+
+def test_a_number_that_an_annotation_of_numpy_s_cannot_hold_is_the_caller_s_fault(serve):
+    served = serve("import numpy as np\ndef init(): pass\ndef run(data: np.int8): return int(data)\n")
+    assert served.score(100).body == b"100"
+    assert served.score(300).status == 400
