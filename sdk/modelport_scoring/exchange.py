@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from itertools import count
 from typing import Any, Protocol
 
 from modelport_scoring import __version__
 from modelport_scoring.records import Record
 from modelport_scoring.request_ids import current, of_batch
+from modelport_scoring.streams import Pipe
 
 HEADER_LIMIT = 100
 """Longest request id, in characters. Source: azureml-inference-server-http."""
@@ -140,19 +141,18 @@ class Exchange:
             (self.started, ended, self.method, self.path, query, status, len(body), self.received, self.run_seconds)
         )
 
-    def stream(self, status: int, content_type: str, pieces: Iterator[bytes], *headers: tuple[str, str]) -> None:
-        """Answer with these pieces; return when the last one has been taken, or the client has gone."""
-        size = 0
+    def stream(self, status: int, content_type: str, pieces: Pipe, *headers: tuple[str, str]) -> None:
+        """Answer with these pieces, from a thread of its own, until there are no more or the client has gone."""
+        spelled = [("content-type", content_type), *headers, *self.headers]
 
-        def counted() -> Iterator[bytes]:
-            nonlocal size
-            with closing(pieces):  # type: ignore[type-var]  # a generator
-                for piece in pieces:
-                    size += len(piece)
-                    yield piece
+        def send() -> None:
+            try:
+                self._protocol.response_iter(status, spelled, pieces)
+            finally:
+                pieces.close()
+                self.note(status, pieces.size)
 
-        self._protocol.response_iter(status, [("content-type", content_type), *headers, *self.headers], counted())
-        self.note(status, size)
+        threading.Thread(target=send, name="stream", daemon=True).start()
 
     def note(self, status: int, size: int) -> None:
         """Write the request down, for the access log and all who count, with the size of its answer in bytes."""

@@ -42,6 +42,8 @@ SERVER_HEADERS = {"connection", "content-length", "content-type", "transfer-enco
 IDS = {"x-request-id", "x-ms-request-id", "x-ms-client-request-id"}
 """Headers with which a script's response cannot contradict the request."""
 
+UNREAD = "A client has not read its stream for %g seconds: the stream is given up."
+
 ANSWERED = (Exception, CancelledError)
 """What may come out of a run() without being meant for the process."""
 
@@ -132,8 +134,10 @@ class Outcomes:
             self._failed(exchange, failure)
         else:
             form = self._form(exchange, streamed, first)
-            pieces = streams.pieces(first, streamed.items, form, self._broke_off)
-            exchange.stream(streamed.status, form.content_type, pieces, *streamed.headers_after(milliseconds))
+            pipe = streams.Pipe(self._settings.body_timeout)
+            exchange.stream(streamed.status, form.content_type, pipe, *streamed.headers_after(milliseconds))
+            if not pipe.fill(streams.pieces(first, streamed.items, form, self._broke_off)):
+                log.warning(UNREAD, self._settings.body_timeout)
 
     def _form(self, exchange: Exchange, streamed: Streamed, first: object) -> streams.Form:
         if streamed.content_type:

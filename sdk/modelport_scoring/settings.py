@@ -148,7 +148,12 @@ class Settings:
         shown="1; 1000 for an `async def run`",
     )
     body_timeout: float = setting(
-        60.0, NUMBER, "MODELPORT_BODY_TIMEOUT_SECONDS", "", "Longest that a request's body may take.", shown="60"
+        60.0,
+        NUMBER,
+        "MODELPORT_BODY_TIMEOUT_SECONDS",
+        "",
+        "Longest that a request's body may take, and that a client may leave a stream unread.",
+        shown="60",
     )
     max_body_bytes: int = setting(
         100 * 1024 * 1024, WHOLE, "MODELPORT_MAX_BODY_BYTES", "", "Longest body; that of the nginx in Azure's images."

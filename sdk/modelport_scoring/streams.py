@@ -9,6 +9,7 @@ it gets an ordinary answer with the status of a failure.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,63 @@ def pieces(first: object, rest: Iterator[Any], form: Form, failed: Callable[[Bas
             close(rest)
         except BaseException as error:  # noqa: BLE001  # the script's `finally`
             failed(error)
+
+
+class Pipe:
+    """
+    Pieces on their way to a client, one at a time, from the thread that run() is in to one that sends them.
+
+    The sender waits as long as the client does not read; run() does not, for longer than `seconds`: a client that
+    stops reading costs its own answer and a thread, and no place in run().
+
+    Attributes:
+        size: Bytes of the pieces that were taken.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._piece: bytes | None = None
+        self._is_whole = self._is_left = False
+        self._change = threading.Condition()
+        self.size = 0
+
+    def fill(self, pieces: Iterator[bytes]) -> bool:
+        """Pass on all pieces, and close them; False when one of them was not taken in time."""
+        in_time = True
+        try:
+            for piece in pieces:
+                with self._change:
+                    in_time = self._change.wait_for(lambda: self._piece is None or self._is_left, self._seconds)
+                    if self._is_left or not in_time:
+                        break
+                    self._piece = piece
+                    self._change.notify_all()
+        finally:
+            with self._change:
+                self._is_whole = True
+                self._change.notify_all()
+            close(pieces)
+        return in_time
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Return the next piece, when it is there."""
+        with self._change:
+            self._change.wait_for(lambda: self._piece is not None or self._is_whole or self._is_left)
+            if self._piece is None or self._is_left:
+                raise StopIteration
+            piece, self._piece = self._piece, None
+            self.size += len(piece)
+            self._change.notify_all()
+            return piece
+
+    def close(self) -> None:
+        """Say that nobody takes pieces any more."""
+        with self._change:
+            self._is_left = True
+            self._change.notify_all()
 
 
 def close(items: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -21,7 +21,7 @@ from modelport_scoring.asgi import Receive, Reply, Send, environ_of
 from modelport_scoring.counting import Counting
 from modelport_scoring.exchange import Exchange, request_headers
 from modelport_scoring.loops import Watch
-from modelport_scoring.outcomes import Streamed
+from modelport_scoring.outcomes import UNREAD, Streamed
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
 from modelport_scoring.swagger import Swagger
@@ -188,7 +188,7 @@ class TaskApp(App):
             while item is not streams.NOTHING:
                 piece = form.encode(item)
                 size += len(piece)
-                await reply.piece(piece)
+                await client.reads(reply.piece(piece), self._settings.body_timeout)
                 item = await _next(items)
         except BaseException as error:  # noqa: BLE001  # the user's code; or its client has gone
             if client.gone:
@@ -238,8 +238,17 @@ class Client:
         self.task = task
         self.gone = False
         self._receive = receive
+        self._loop = loop
         self._listening: Any = None
         self._timer = loop.call_later(LISTEN_SECONDS, self._listen)
+
+    async def reads(self, sending: Awaitable[None], seconds: float) -> None:
+        """Wait until the client has taken a piece; give it up when that takes too long."""
+        late = self._loop.call_later(seconds, self._give_up, seconds)
+        try:
+            await sending
+        finally:
+            late.cancel()
 
     def leave(self) -> None:
         """Listen no longer: the answer is there."""
@@ -247,6 +256,11 @@ class Client:
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.cancel()
+
+    def _give_up(self, seconds: float) -> None:
+        log.warning(UNREAD, seconds)
+        self.gone = True
+        self.task.cancel()
 
     def _listen(self) -> None:
         self._listening = asyncio.ensure_future(self._receive())

@@ -227,6 +227,33 @@ def test_a_client_that_does_not_read_stops_the_generator_and_not_the_server(serv
     served.wait_for(lambda: "closed" in served.log)
 
 
+def test_a_client_that_does_not_read_holds_no_place(serve, script):
+    served = serve(
+        script.replace('"x" * 1000', '"x" * 1_000_000').replace("0.005", "0"),
+        MODELPORT_MAX_CONCURRENT_REQUESTS="1",
+        MODELPORT_BODY_TIMEOUT_SECONDS="0.3",
+    )
+    connection, answer = ask(served, "endless")
+    assert whole(served, "items", items=[1])[1] == b"1\n"
+    assert "A client has not read its stream for 0.3 seconds: the stream is given up." in served.log
+    assert "closed" in served.log
+    assert "Traceback" not in served.log
+    connection.close()
+    answer.close()
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_stream(serve, script):
+    forty = 'for _ in range(40):\n                    yield "x" * 100_000\n                return'
+    served = serve(script.replace('yield "x" * 1000', forty), MODELPORT_BODY_TIMEOUT_SECONDS="2")
+    connection, answer = ask(served, "endless")
+    size = 0
+    while piece := answer.read(50_000):
+        size += len(piece)
+        time.sleep(0.005)  # it is slow
+    assert size == 4_000_000
+    connection.close()
+
+
 def test_the_time_limit_is_for_the_first_piece(serve, script):
     served = serve(script, SCORING_TIMEOUT_MS="300")
     connection, answer = ask(served, "late")
