@@ -75,15 +75,20 @@ class App(Outcomes):
         self.places = places_of(script, settings)
         if self.places > 1 or script.loop is not None:
             log.info("%s may be in run() at once. %s", _requests(self.places), MORE)
-        self._turns: Turns[Exchange] | Batches[Exchange] = Turns(self.places, self._run, note_runs)
-        if script.batching is not None:
-            sizes = counting.batched if counting is not None else None
-            self._turns = Batches(calls_of(script, self.places), script.batching, self._run_batch, note_runs, sizes)
+        self._turns = self._queue(note_runs)
         readers = [AccessLog().write]
         if counting is not None:
             counting.serve(script.init_seconds, self._load)
             readers.append(counting.count)
         self._records = Records(*readers)
+
+    def _queue(self, note_runs: Callable[[int], None] | None) -> Turns[Exchange] | Batches[Exchange]:
+        """Return what lets requests into run() in turn."""
+        batching = self._script.batching
+        if batching is None:
+            return Turns(self.places, self._run, note_runs)
+        sizes = self._counting.batched if self._counting is not None else None
+        return Batches(calls_of(self._script, self.places), batching, self._run_batch, note_runs, sizes)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""

@@ -16,15 +16,11 @@ from io import BytesIO
 from typing import Any
 
 from modelport_scoring import streams
-from modelport_scoring.app import App, places_of
+from modelport_scoring.app import App
 from modelport_scoring.asgi import Receive, Reply, Send, environ_of
-from modelport_scoring.counting import Counting
 from modelport_scoring.exchange import Exchange, request_headers
 from modelport_scoring.loops import Watch
 from modelport_scoring.outcomes import UNREAD, Streamed
-from modelport_scoring.script import Script
-from modelport_scoring.settings import Settings
-from modelport_scoring.swagger import Swagger
 from modelport_scoring.turns import Places
 
 log = logging.getLogger(__name__)
@@ -39,25 +35,17 @@ LISTEN_SECONDS = 0.005
 class TaskApp(App):
     """As `App`, for a script with a loop."""
 
-    def __init__(
-        self,
-        script: Script,
-        swagger: Swagger,
-        settings: Settings,
-        end: Callable[[], None],
-        note_runs: Callable[[int], None] | None = None,
-        counting: Counting | None = None,
-        exchange: Callable[..., Exchange] = Exchange,
-    ) -> None:
-        assert script.loop is not None
-        self._loop: asyncio.AbstractEventLoop = script.loop
-        self._free = Places(places_of(script, settings), self._loop, note_runs)
-        super().__init__(script, swagger, settings, end, None, counting, exchange)
-        self._turns = self._desk = _Desk()  # type: ignore[assignment]  # where `_score` leaves what run() is for
+    def _queue(self, note_runs: Callable[[int], None] | None) -> Any:
+        loop = self._script.loop
+        assert loop is not None
+        self._loop: asyncio.AbstractEventLoop = loop
+        self._free = Places(self.places, loop, note_runs)
+        self._desk = _Desk()
         self._met: Exchange | None = None
         self._tasks: dict[Exchange, asyncio.Task[Any]] = {}
         self._streams: dict[Exchange, Streamed] = {}
-        self._loop.call_soon(Watch, self._loop)
+        loop.call_soon(Watch, loop)
+        return self._desk  # where `_score` leaves what run() is for
 
     def _load(self) -> tuple[int, int, int]:
         waiting = self._free.waiting

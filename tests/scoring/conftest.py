@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -98,6 +99,14 @@ class Served:
 
     def score(self, data: object, **headers: str) -> Answer:
         return self.request("POST", "/score", json.dumps(data), **headers)
+
+    def is_waiting(self, requests: int) -> bool:
+        """Whether so many requests wait for their turn; for a server with `MODELPORT_METRICS_UDS="m"`."""
+        connection = UnixConnection(self.folder / "m")
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            told = connection.getresponse().read().decode()
+        return re.search(rf"(?m)^modelport_scoring_requests_waiting {requests}(\.0)?$", told) is not None
 
     def wait_until_ready(self) -> Served:
         def healthy() -> bool:

@@ -255,11 +255,10 @@ def test_pages_of_named_origins_may_read_the_answers(serve):
 
 
 def test_sigterm_finishes_what_is_inside_and_what_waits(serve):
-    served = serve(SCRIPT, MODELPORT_MAX_CONCURRENT_REQUESTS="1")
+    served = serve(SCRIPT, MODELPORT_MAX_CONCURRENT_REQUESTS="1", MODELPORT_METRICS_UDS="m")
     with ThreadPoolExecutor(3) as clients:
         inside = [clients.submit(served.score, {"how": "sleeps", "seconds": 0.4}) for _ in range(3)]
-        served.wait_for(lambda: "inside" in served.log)
-        time.sleep(0.1)  # the others have sent their requests by now
+        served.wait_for(lambda: served.is_waiting(2))
         served.process.terminate()
         served.process.terminate()
         assert [client.result().status for client in inside] == [200] * 3

@@ -28,14 +28,13 @@ SLEEPY = """
 
 
 def test_sigterm_finishes_what_is_inside_and_what_waits(serve):
-    served = serve(SLEEPY)
+    served = serve(SLEEPY, MODELPORT_METRICS_UDS="m")
     idle = served.connection()
     idle.request("GET", "/")
     idle.getresponse().read()
     with ThreadPoolExecutor(3) as clients:
         inside = [clients.submit(served.score, 0.4) for _ in range(3)]
-        served.wait_for(lambda: "inside" in served.log)
-        time.sleep(0.1)  # the others have sent their requests by now
+        served.wait_for(lambda: served.is_waiting(2))
         served.process.send_signal(signal.SIGTERM)
         assert [client.result().body for client in inside] == [b'"done"'] * 3
     assert served.process.wait(timeout=10) == 0
