@@ -20,7 +20,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +222,10 @@ class ReplicaProcess:
     def rotate_log(self) -> None:
         """Keep the log short; copied and emptied, since the process holds it open."""
         if self.log_size() > LOG_BYTES:
-            shutil.copyfile(self.log, older(self.log))
-            os.truncate(self.log, 0)
+            with self.log.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # who reads between the two steps would find all lines twice
+                shutil.copyfile(self.log, older(self.log))
+                file.truncate(0)
 
 
 def environment(revision: Revision, outer: Mapping[str, str]) -> dict[str, str]:
@@ -346,10 +348,10 @@ def older(log: Path) -> Path:
 
 def last_lines(log: Path, count: int) -> str:
     """The newest lines of a log file and its older part."""
-    return "".join(deque(_lines([older(log), log]), maxlen=count))
-
-
-def _lines(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        with contextlib.suppress(OSError), path.open(errors="replace") as file:
-            yield from file
+    newest: deque[str] = deque(maxlen=count)
+    with contextlib.suppress(OSError), log.open(errors="replace") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError), older(log).open(errors="replace") as before:
+            newest.extend(before)
+        newest.extend(file)
+    return "".join(newest)
