@@ -78,6 +78,7 @@ class Server:
         self._worker = worker
         self._status = 0
         self._stopping = False
+        self._told_early = False
         self._served = threading.Event()
 
     @staticmethod
@@ -109,9 +110,10 @@ class Server:
         return self._serve(self._made(Interfaces.ASGINL, 1), self._worker.task_handler(handler))
 
     def _serve(self, server: OneProcess, handler: Any) -> int:
+        server.signal_handler_interrupt = self._hear_early  # type: ignore[method-assign]  # of this one
+        self._end_after_grace()
         server.listening = self._worker.listening()
         server.listening.listen(CONNECTIONS)
-        self._end_after_grace()
         self._worker.open()
         server.serve(target_loader=lambda: handler, wrap_loader=False)
         self._served.set()
@@ -134,7 +136,9 @@ class Server:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGURG, self._ignore_more_signals)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear_early)
+        signal.signal(signal.SIGURG, self._pass_on)
         main_thread = threading.get_ident()
 
         def wait() -> None:
@@ -154,8 +158,16 @@ class Server:
 
         threading.Thread(target=wait, name="grace", daemon=True).start()
 
-    def _ignore_more_signals(self, *_: object) -> None:
+    def _hear_early(self, *_: object) -> None:
+        """Remember a signal that came before Granian's worker could hear it: clients may be connected already."""
+        self._told_early = True
+
+    def _pass_on(self, *_: object) -> None:
         # Python runs pending handlers by number: Granian's for SIGTERM has had its turn before this one.
-        if self._stopping:
+        if self._told_early:
+            if signal.getsignal(signal.SIGTERM) != self._hear_early:  # the worker's, from now on
+                self._told_early = False
+                signal.raise_signal(signal.SIGTERM)
+        elif self._stopping:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)

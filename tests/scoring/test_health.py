@@ -146,6 +146,19 @@ def test_the_companion_ends_with_the_server(observe, number):
     served.wait_for(lambda: not companion.is_running())
 
 
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_a_server_that_is_told_to_stop_as_soon_as_it_is_ready_hears_it(observe, kind):
+    for _ in range(10):  # Granian hears signals some milliseconds later than clients may connect
+        served = observe(f"""
+            def init():
+                pass
+            {kind}def run(data):
+                return data
+        """)
+        served.process.terminate()
+        assert served.process.wait(timeout=10) == 0, served.log
+
+
 def test_the_companion_leaves_signals_to_the_server(observe):
     served = observe(SCRIPT)
     (companion,) = psutil.Process(served.process.pid).children()
