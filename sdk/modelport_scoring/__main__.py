@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from modelport_scoring import address, service
@@ -22,7 +23,8 @@ from modelport_scoring.greeting import page
 from modelport_scoring.keeper import SCRIPT_FAULT
 from modelport_scoring.logs import configure_logging
 from modelport_scoring.reload import NoWatcherError
-from modelport_scoring.settings import SettingsError
+from modelport_scoring.script import ScriptError
+from modelport_scoring.settings import DECLARED, SettingsError
 from modelport_scoring.worker import inherited
 
 CANNOT_BEGIN = 1
@@ -42,10 +44,20 @@ def main() -> int:
         return _served()
     except SettingsError as error:
         sys.stderr.write(f"modelport-scoring: {error}\n")
+        _note(str(error))
         return SETTINGS_FAULT
     except (OSError, NoWatcherError) as error:
         log.error("%s", error)  # noqa: TRY400  # where it happened says nothing: the address is the fault
+        _note(str(error))
         return CANNOT_BEGIN
+
+
+def _note(fault: str) -> None:
+    """Write down why nothing serves, for who started this process; the settings that name the place may be at fault."""
+    place = os.environ.get(DECLARED["failure_file"].variable)
+    if place:
+        with contextlib.suppress(OSError):
+            ScriptError("DeploymentFailed", fault).write(Path(place))
 
 
 def _served() -> int:

@@ -189,7 +189,7 @@ class Settings:
     service_version: str = setting("1.0", TEXT, "SERVICE_VERSION", "", "The version in `/swagger.json`.")
     deployment: str = setting("", TEXT, "MODELPORT_DEPLOYMENT", "", "Name of the deployment, for the log.")
     failure_file: Path | None = setting(
-        None, PATH, "MODELPORT_FAILURE_FILE", "", "Where a script that cannot be served is reported, as JSON."
+        None, PATH, "MODELPORT_FAILURE_FILE", "", "Where it is reported, as JSON, why nothing can be served."
     )
     config_file: Path | None = setting(
         None,

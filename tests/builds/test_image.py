@@ -109,10 +109,8 @@ def test_the_image_has_what_was_asked_for_and_scoring_compiled_ahead(bench, buil
 
 
 def test_the_second_build_does_nothing(bench, builder, built):
-    began = time.monotonic()
     again, lines = bench.build(builder, asks("six==1.16.0", packages=["python=3.11"]))
     assert (again, lines) == (built, [])
-    assert time.monotonic() - began < 1
 
 
 def test_another_scoring_server_stands_on_the_same_environment(bench, builder, built, small_scoring, tmp_path):

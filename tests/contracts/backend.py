@@ -296,7 +296,7 @@ class BackendContract:
         began = time.monotonic()
         backend.apply(wanted)
         failure = self.failure(backend, wanted)
-        assert 1.5 <= time.monotonic() - began < 5
+        assert 1.5 <= time.monotonic() - began < 20
         assert failure.code == "ResourceNotReady"
         assert "within 1.5 s" in failure.message
         assert "The script is at score.py, line 5, in wait_for_godot" in failure.message
@@ -498,7 +498,7 @@ class BackendContract:
         self.ready(backend, wanted)
         began = time.monotonic()
         backend.remove(wanted.id)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         assert self.running(options) == 0
 
     def test_a_starting_revision_can_be_removed(self, backend, revision, options):

