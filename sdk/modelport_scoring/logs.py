@@ -155,17 +155,21 @@ class AccessLog:
             self._output.flush()
 
     def _formatted(self, records: Iterable[Record], epoch: float) -> Iterator[str]:
-        """Yield lines in our own handler's format; most of them are of one second, and of one path."""
-        prefix, second, clock, last, target = self._prefix, 0, "", None, ""
+        """Yield lines in our own handler's format, of which most differ in their numbers alone."""
+        prefix, second, clock = self._prefix, 0, ""
+        forms: dict[tuple[str, str, str, int], str] = {}
         for started, ended, method, path, query, status, sent, _, _ in records:
-            when = epoch + ended
-            if not second <= when < second + 1:
-                second = int(when)
-                clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
-            if (path, query) != last:
-                last, target = (path, query), _target(path, query)
-            spent = (ended - started) * 1000
-            yield f"{clock},{int((when - second) * 1000):03d}{prefix}{method} {target} {status} {spent:.3f}ms {sent}\n"
+            since = epoch + ended - second
+            if not 0 <= since < 1:
+                second = int(epoch + ended)
+                since = epoch + ended - second
+                clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second))
+                forms.clear()
+            form = forms.get((method, path, query, status))
+            if form is None:
+                request = f"{method} {_target(path, query)} {status}".replace("%", "%%")
+                form = forms[method, path, query, status] = f"{clock},%03d{prefix}{request} %.3fms %d\n"
+            yield form % (since * 1000, (ended - started) * 1000, sent)  # in half the time of an f-string
 
     def _hand_over(self, records: Iterable[Record], epoch: float) -> None:
         for started, ended, method, path, query, status, sent, _, _ in records:

@@ -19,6 +19,12 @@ from typing import Final
 
 FLUSH_SECONDS = 0.05
 
+PORTION, PORTIONS, PAUSE_SECONDS = 100, 16, 0.001
+"""
+What came in meanwhile is read in portions of so many, or in so many portions where that would be more, with pauses
+between them: no request gets the interpreter while one is read, and the slowest would wait for all of them.
+"""
+
 Record = tuple[float, float, str, str, str, int, int, int, float]
 """One answered request. A plain tuple: one with names takes four times as long to make."""
 
@@ -66,9 +72,17 @@ class Records:
 
     def _read(self) -> None:
         with self._reading:
-            records = [self._records.popleft() for _ in range(len(self._records))]
-            for reader in self._readers:
-                self._hand(reader, records)
+            left = len(self._records)
+            portion = max(PORTION, -(-left // PORTIONS))
+            self._hand_out(portion)
+            for _ in range(portion, left, portion):
+                time.sleep(PAUSE_SECONDS)
+                self._hand_out(portion)
+
+    def _hand_out(self, number: int) -> None:
+        records = [self._records.popleft() for _ in range(min(number, len(self._records)))]
+        for reader in self._readers:
+            self._hand(reader, records)
 
     def _hand(self, reader: Reader, records: Sequence[Record]) -> None:
         try:

@@ -172,6 +172,26 @@ def test_a_query_cannot_say_more_to_a_terminal_than_its_letters(serve):
     served.wait_for(lambda: r"GET /score?a=\xc2\x9b31m 200 " in served.log)
 
 
+def test_each_request_has_a_line_with_its_path_as_it_was_sent(serve):
+    served = serve("def init(): pass\ndef run(d): return d\n")
+    for number in range(3):
+        assert served.request("GET", f"/score?rate=5%25&place=%C3%B6&n={number}").status == 200
+    assert served.request("GET", "/%s%d").status == 404
+    for said in (*(f"GET /score?rate=5%25&place=%C3%B6&n={number} 200" for number in range(3)), "GET /%s%d 404"):
+        served.wait_for(lambda said=said: len(re.findall(rf" - {re.escape(said)} [\d.]+ms \d+\n", served.log)) == 1)
+
+
+def test_records_of_a_busy_moment_are_read_whole_and_in_order():
+    read = []
+    records = Records(read.extend)
+    for number in range(20_000):
+        records.add(number)
+    deadline = time.monotonic() + 10
+    while len(read) < 20_000:
+        assert time.monotonic() < deadline
+    assert read == list(range(20_000))
+
+
 def test_a_reader_of_records_that_fails_keeps_none_from_the_others(capfd):
     def failing(_):
         raise BrokenPipeError
