@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from modelport_scoring import address, service
+from modelport_scoring import address
 from modelport_scoring.configuration import read_settings
 from modelport_scoring.greeting import page
 from modelport_scoring.keeper import SCRIPT_FAULT
@@ -26,6 +26,14 @@ from modelport_scoring.reload import NoWatcherError
 from modelport_scoring.script import ScriptError
 from modelport_scoring.settings import DECLARED, SettingsError
 from modelport_scoring.worker import inherited
+
+try:
+    from modelport_scoring import service
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"modelport-scoring needs {missing.name}: pip install 'modelport[scoring]', or "
+        f"-r {Path(__file__).with_name('requirements.txt')}"
+    )
 
 CANNOT_BEGIN = 1
 """Exit status when the server cannot listen where it shall, or not watch what it shall."""

@@ -61,6 +61,14 @@ def test_the_page_s_own_example_works(serve):
     assert ran.stdout == "1"
 
 
+def test_what_is_not_installed_is_told_with_what_installs_it():
+    without_packages = [sys.executable, "-S", "-m", "modelport_scoring", "--entry_script", "score.py"]
+    ran = subprocess.run(without_packages, cwd=SDK, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("modelport-scoring needs granian: pip install 'modelport[scoring]', or -r ")
+    assert Path(ran.stderr.rpartition(" -r ")[2].strip()).is_file()
+
+
 def test_a_deployment_s_log_has_no_page(serve):
     assert "Server Settings" not in serve(SCRIPT, MODELPORT_DEPLOYMENT="blue").log
 
