@@ -25,7 +25,6 @@ def _deployment(kind=ManagedOnlineDeployment, *, code=True):
     ("environment", "deployment", "target", "said"),
     [
         (Environment(image="i"), _deployment(code=False), "code_configuration", "serving its image 'i' as it is needs"),
-        (None, _deployment(code=False), "code_configuration", "serving its model as it is needs a container"),
         (Environment(build=BuildContext(path="d")), _deployment(), "environment.build", "built from a Dockerfile"),
         (Environment(image="i", inference_config=ROUTES), _deployment(), "environment.inference_config", "own server"),
     ],
@@ -36,6 +35,14 @@ def test_what_only_a_container_can_give_is_refused(environment, deployment, targ
     assert said in refusal.message
     assert 'MLClient.local(backend="docker")' in refusal.message
     assert refusal.target == target
+
+
+@pytest.mark.parametrize("backend", ["process", "docker"])
+def test_a_model_that_only_azure_serves_by_itself_is_sent_to_no_other_backend(backend):
+    refusal = refusals.of_deployment(_deployment(code=False), None, backend)
+    assert refusal.target == "code_configuration"
+    assert "Add a code_configuration with a scoring script that loads the model" in refusal.message
+    assert "MLClient.local" not in refusal.message
 
 
 def test_what_only_a_cluster_or_azure_can_give_is_refused():

@@ -18,6 +18,10 @@ from modelport.entities import (
 from modelport.errors import UnsupportedByBackend
 
 _DOCKER = 'The Docker backend can: MLClient.local(backend="docker"), or local=True.'
+_NO_CODE = (
+    "nothing on this machine serves a model without a script, as Azure does MLflow's and Triton's models. Add a "
+    "code_configuration with a scoring script that loads the model"
+)
 
 
 def of_endpoint(endpoint: OnlineEndpoint) -> UnsupportedByBackend | None:
@@ -57,6 +61,12 @@ def of_deployment(
 def _for_containers(
     name: str, deployment: OnlineDeployment, environment: Environment | None
 ) -> UnsupportedByBackend | None:
+    if deployment.code_configuration is None and environment is None:
+        return UnsupportedByBackend(
+            f"{name} has neither a code_configuration nor an environment: {_NO_CODE}, and an environment with an "
+            "image.",
+            target="code_configuration",
+        )
     if environment is None or not (environment.image or environment.build):
         return UnsupportedByBackend(
             f"{name} has no environment: a container needs an image. Give it an Environment with an image or a "
@@ -92,12 +102,14 @@ def _for_processes(
             target="environment.build",
         )
     if deployment.code_configuration is None:
-        what = f"image '{environment.image}'" if environment and environment.image else "model"
-        return UnsupportedByBackend(
-            f"{name} has no code_configuration: serving its {what} as it is needs a container, and processes run none. "
-            f"Add a code_configuration with a scoring script. {_DOCKER}",
-            target="code_configuration",
-        )
+        if environment and environment.image:
+            return UnsupportedByBackend(
+                f"{name} has no code_configuration: serving its image '{environment.image}' as it is needs a "
+                "container, and processes run none. Add a code_configuration with a scoring script; or say in the "
+                f"environment's inference_config where the image's own server answers. {_DOCKER}",
+                target="code_configuration",
+            )
+        return UnsupportedByBackend(f"{name} has no code_configuration: {_NO_CODE}.", target="code_configuration")
     if here.of(deployment).local_enable_gpu:
         return UnsupportedByBackend(
             f"{name}: local_enable_gpu gives GPUs to containers, and processes see those of this machine anyway. "
