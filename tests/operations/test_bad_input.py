@@ -314,6 +314,13 @@ def test_an_endpoint_that_is_not_there(live, sources):
         live.online_deployments.begin_create_or_update(sources.deployment(endpoint="nobody"))
 
 
+def test_what_is_asked_of_something_that_is_not_there(live):
+    with pytest.raises(ResourceNotFoundError, match=r"^Deployment 'nobody' of 'tides' does not exist"):
+        live.online_deployments.get_logs("nobody", "tides", 10)
+    with pytest.raises(ResourceNotFoundError, match=r"^Endpoint 'nobody' does not exist"):
+        live.online_endpoints.get_keys("nobody")
+
+
 @pytest.mark.parametrize("said", ["vscode_debug", "local_enable_gpu"])
 def test_what_needs_a_container_of_this_machine_says_so(refused, sources, said):
     assert f"{said} needs local=True" in str(refused(sources.deployment(), **{said: True}))

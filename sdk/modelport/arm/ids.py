@@ -110,6 +110,24 @@ def checked(place: str) -> str:
     return place
 
 
+def called(place: str) -> str:
+    """How messages name a resource: `Deployment 'blue' of 'tides'`."""
+    steps = place.split("/")
+    kinds = {
+        "onlineendpoints": "Endpoint",
+        "models": "Model",
+        "environments": "Environment",
+        "codes": "Code",
+        "data": "Data",
+    }
+    first = f"{kinds.get(steps[0].lower(), steps[0])} '{steps[1]}'" if len(steps) > 1 else steps[0]
+    if len(steps) <= 3:
+        return first
+    if steps[2].lower() == "deployments":
+        return f"Deployment '{steps[3]}' of '{steps[1]}'"
+    return f"{first} version '{steps[3]}'"
+
+
 @frozen
 class Reference:
     """An asset of this workspace, by version or by label."""

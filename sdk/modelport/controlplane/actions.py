@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from modelport.arm import ids
 from modelport.arm.messages import Request, Response
 from modelport.backends.base import Backend
 from modelport.controlplane import auth
@@ -216,8 +217,8 @@ def act(parts: Parts, kind: str, place: str, action: str, request: Request) -> R
         )
     run = ACTIONS.get((kind, action.lower()))
     if run is None:
-        raise ResourceNotFoundError(f"There is no action '{action}' for '{place}'.")
+        raise ResourceNotFoundError(f"There is no action '{action}' for {ids.called(place)}.")
     resource = parts.store.get(place)
     if resource is None:
-        raise ResourceNotFoundError(f"'{place}' does not exist.")
+        raise ResourceNotFoundError(f"{ids.called(place)} does not exist.")
     return run(parts, resource, request)

@@ -203,7 +203,7 @@ class App:
     def _must_get(self, place: str) -> Resource:
         resource = self._store.get(place)
         if resource is None:
-            raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+            raise ResourceNotFoundError(f"{ids.called(place)} does not exist.", target=place)
         return resource
 
     def _shown(self, resource: Resource, request: Request) -> dict[str, Any]:
@@ -229,7 +229,7 @@ class App:
     def _list(self, route: _Route, collection: str, request: Request) -> Response:
         with self._store.reading() as transaction:
             if not route.versioned and "/" in collection and transaction.get(collection.rpartition("/")[0]) is None:
-                raise ResourceNotFoundError(f"{_called(collection.rpartition('/')[0])} does not exist.")
+                raise ResourceNotFoundError(f"{ids.called(collection.rpartition('/')[0])} does not exist.")
             found = transaction.resources(collection)
             if route.kind is Code and "hash" in request.query and not found:
                 # Azure's client asks under a name that it made up just now: what matters to it is the content.
@@ -276,7 +276,7 @@ class App:
         versions = transaction.resources(f"{place}/versions")
         said = transaction.get(place)
         if not versions and said is None:
-            raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+            raise ResourceNotFoundError(f"{ids.called(place)} does not exist.", target=place)
         collection, name = place.split("/")
         numbers = [each.place.rpartition("/")[2] for each in versions]
         highest = max((int(number) for number in numbers if number.isdigit()), default=0)
@@ -356,7 +356,7 @@ class App:
                 return self._accepted(have, again, request, 200)
             self._guard(transaction, place, have, request)
             if have is None and request.method == "PATCH":
-                raise ResourceNotFoundError(f"{_called(place)} does not exist.", target=place)
+                raise ResourceNotFoundError(f"{ids.called(place)} does not exist.", target=place)
             want = self._wanted(route, place, request, have)
             accepted = self._rules.accepted(transaction, want, have)
             state = ("Updating" if have else "Creating") if lasting else "Succeeded"
@@ -385,17 +385,17 @@ class App:
         expected = request.headers.get("if-match")
         if expected and (have is None or expected not in ("*", f'"{have.etag}"', have.etag)):
             raise ResourceModifiedError(
-                f"{_called(place)} was changed since you read it. Get it, make your change again, and send that."
+                f"{ids.called(place)} was changed since you read it. Get it, make your change again, and send that."
             )
         if request.headers.get("if-none-match") == "*" and have:
-            raise ResourceModifiedError(f"{_called(place)} exists already, and If-None-Match says that it must not.")
+            raise ResourceModifiedError(f"{ids.called(place)} exists already, and If-None-Match says that it must not.")
         if transaction.running(place):
             raise OperationInProgress(
-                f"Another operation on {_called(place)} has not ended. Wait for its poller, then try again.",
+                f"Another operation on {ids.called(place)} has not ended. Wait for its poller, then try again.",
                 target=place,
             )
         if have and have.leaving:
-            raise ResourceExistsError(f"{_called(place)} is being deleted.")
+            raise ResourceExistsError(f"{ids.called(place)} is being deleted.")
 
     def _wanted(self, route: _Route, place: str, request: Request, have: Resource | None) -> Entity:
         document = deepcopy(dict(request.body))
@@ -484,7 +484,7 @@ def _given_up(transaction: Transaction, place: str) -> list[Operation]:
     """End what was being made at a place, and below it, because it is to be deleted: a creation may hang for long."""
     running = [each for each in transaction.running(place, below=True) if each.verb == "put"]
     for each in running:
-        error = OperationCanceled(f"{_called(each.place)} was deleted before the operation had ended.")
+        error = OperationCanceled(f"{ids.called(each.place)} was deleted before the operation had ended.")
         transaction.end(each.id, "Canceled", faults.fault_of(error))
     return running
 
@@ -511,7 +511,7 @@ def _refuse_if_live(transaction: Transaction, deployment: Resource) -> None:
         share = (properties.get(key) or {}).get(name.lower())
         if share:
             raise ResourceExistsError(
-                f"{_called(deployment.place)} has {share}% {what} traffic. Give it to another deployment, or set it "
+                f"{ids.called(deployment.place)} has {share}% {what} traffic. Give it to another deployment, or set it "
                 "to 0, and delete it then.",
                 target=key,
             )
@@ -527,22 +527,4 @@ def _refuse_if_used(transaction: Transaction, asset: Resource) -> None:
         used = [properties.get("model"), properties.get("environmentId")]
         used.append((properties.get("codeConfiguration") or {}).get("codeId"))
         if wanted in [str(value).lower() for value in used]:
-            raise ResourceExistsError(f"{_called(asset.place)} is used by {_called(each.place)}.")
-
-
-def _called(place: str) -> str:
-    """How messages name a resource: `Deployment 'blue' of 'tides'`."""
-    steps = place.split("/")
-    kinds = {
-        "onlineendpoints": "Endpoint",
-        "models": "Model",
-        "environments": "Environment",
-        "codes": "Code",
-        "data": "Data",
-    }
-    first = f"{kinds.get(steps[0].lower(), steps[0])} '{steps[1]}'" if len(steps) > 1 else steps[0]
-    if len(steps) <= 3:
-        return first
-    if steps[2].lower() == "deployments":
-        return f"Deployment '{steps[3]}' of '{steps[1]}'"
-    return f"{first} version '{steps[3]}'"
+            raise ResourceExistsError(f"{ids.called(asset.place)} is used by {ids.called(each.place)}.")
