@@ -134,6 +134,16 @@ def test_a_scripts_exception_passes_through(call):
     assert error.headers["x-ms-run-function-failed"] == "True"
 
 
+def test_a_request_that_is_no_json_is_told_so_where_the_script_fails(call, tmp_path):
+    (tmp_path / "request.json").write_text('{"data": [[1, 2,}')
+    with pytest.raises(ScoringError, match="sent as JSON and is none: Expecting value: line 1 column 17") as caught:
+        call(request_file=tmp_path / "request.json")
+    assert "get_logs" in str(caught.value)
+    with pytest.raises(ScoringError) as caught:
+        call(input_data={"raise": "spring tide"})
+    assert "is none" not in str(caught.value)
+
+
 def test_a_failing_call_is_sent_once(tides, sources):
     script = "count = 0\ndef init(): pass\ndef run(raw):\n    global count\n    count += 1\n    if raw == 'fail':\n"
     script += "        raise ValueError\n    return count\n"

@@ -262,8 +262,8 @@ class OnlineEndpointOperations:
             said[scoring.DEPLOYMENT] = deployment_name = deployment_name.lower()
         answer = self._call(endpoint_name.lower(), body, said, timeout, deployment_name, stream)
         if isinstance(answer, Opened):
-            return scoring.streamed(answer, endpoint_name, deployment_name)
-        return scoring.result(answer, endpoint_name, deployment_name)
+            return scoring.streamed(answer, endpoint_name, deployment_name, body)
+        return scoring.result(answer, endpoint_name, deployment_name, body)
 
     def _docker(self) -> OnlineEndpointOperations:
         """These operations in this machine's Docker."""
@@ -311,7 +311,7 @@ class OnlineEndpointOperations:
         if now == door:
             return answer
         if not body.again:
-            error = scoring.refusal(answer, name, deployment)
+            error = scoring.refusal(answer, name, deployment, body)
             raise ScoringError(
                 f"{error.message}\nIts key had been replaced. The new one is known now, but what an iterator gave "
                 "cannot be sent twice: call again with a new one.",

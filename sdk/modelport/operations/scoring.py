@@ -22,6 +22,9 @@ DEPLOYMENT = "azureml-model-deployment"
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"
 _SHOWN = 2000
+_BY_THE_MODEL = (400, 424, 500)
+"""Statuses of a model's server that did not get along with the request."""
+
 _SMALL = 8 << 20
 """Bytes up to which a request file is read at once; a larger one is sent from the disk."""
 
@@ -128,6 +131,16 @@ class Body:
     kind: str
     again: bool = True
 
+    def fault(self) -> str:
+        """What keeps a body that is sent as JSON from being any; nothing when it is, or is sent from the disk."""
+        if not (self.kind.partition(";")[0].strip() == _JSON and isinstance(self.content, bytes)):
+            return ""
+        try:
+            json.loads(self.content)
+        except ValueError as error:
+            return f"The request was sent as JSON and is none: {error}."
+        return ""
+
 
 def body(
     request_file: str | os.PathLike[str] | None, input_data: Any, content_type: str | None, files: Any = None
@@ -222,7 +235,7 @@ def by_gateway(status: int, headers: Mapping[str, str]) -> bool:
     return status in (401, 404) and not any(name in headers for name in _MODELS)
 
 
-def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
+def result(answer: Answer, endpoint: str, deployment: str | None, sent: Body) -> Result:
     """
     The answer as `invoke` returns it.
 
@@ -230,7 +243,7 @@ def result(answer: Answer, endpoint: str, deployment: str | None) -> Result:
         errors.ScoringError: Its status is an error.
     """
     if answer.status >= 300:  # a redirect would send the body and the key elsewhere
-        raise refusal(answer, endpoint, deployment)
+        raise refusal(answer, endpoint, deployment, sent)
     return _result(answer)
 
 
@@ -247,7 +260,7 @@ def _result(answer: Answer) -> Result:
     return made
 
 
-def streamed(opened: Opened, endpoint: str, deployment: str | None) -> Stream:
+def streamed(opened: Opened, endpoint: str, deployment: str | None, sent: Body) -> Stream:
     """
     The answer as `invoke(stream=True)` returns it.
 
@@ -255,20 +268,20 @@ def streamed(opened: Opened, endpoint: str, deployment: str | None) -> Stream:
         errors.ScoringError: Its status is an error.
     """
     if opened.status >= 300:
-        raise refusal(opened.whole(), endpoint, deployment)
+        raise refusal(opened.whole(), endpoint, deployment, sent)
     return Stream(opened)
 
 
-def refusal(answer: Answer, endpoint: str, deployment: str | None) -> ScoringError:
+def refusal(answer: Answer, endpoint: str, deployment: str | None, sent: Body) -> ScoringError:
     """The error that an answer tells of: who said it, what, and what can be done."""
     text = answer.content.decode(answer.encoding, errors="replace")
     who, request_id = answer.headers.get(DEPLOYMENT), _request_id(answer.headers)
     asked = f"Deployment '{who or deployment}' of '{endpoint}'" if who or deployment else f"Endpoint '{endpoint}'"
     named = f" (request {request_id})" if request_id else ""
-    remedy = _remedy(answer, endpoint, who or deployment)
     told = f"{asked} answered with status {answer.status}{named}: {_said(text) or 'it said nothing.'}"
+    fault = sent.fault() if answer.status in _BY_THE_MODEL else ""
     return ScoringError(
-        f"{told}\n{remedy}" if remedy else told,
+        "\n".join(filter(None, (told, fault, _remedy(answer, endpoint, who or deployment)))),
         status_code=answer.status,
         body=text,
         headers=dict(answer.headers),
