@@ -374,7 +374,7 @@ def _conda(environment: Environment) -> Any:
         return None
     names = distributions.packages({"dependencies": [each for each in wanted if isinstance(each, str)]}).names
     if "python" not in names:
-        message = "It does not name Python's version, which is then whatever is newest that day."
+        message = "It does not name Python's version, which in Azure is then whatever is newest that day."
         yield Finding("warning", field, message, "Add python=3.11, or what the model was made with.")
     if "pip" not in names and any(isinstance(each, dict) and "pip" in each for each in wanted):
         yield Finding("warning", field, "It has a pip section, but pip is not among its packages.", "Add pip.")
