@@ -21,7 +21,7 @@ def test_help_names_every_command(home):
 def test_status_without_a_server_starts_none(home):
     assert home.run("status").stdout == "Modelport is not up.\n"
     said = json.loads(home.run("status", "--json").stdout)
-    assert said == {"up": False, "home": str(home.folder), "left_running": []}
+    assert said == {"up": False, "home": str(home.folder), "backend": "process", "left_running": []}
     assert home.processes() == {}
 
 

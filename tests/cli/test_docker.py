@@ -1,6 +1,8 @@
 """The commands where there are two workspaces: one of processes, one of containers."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -37,7 +39,7 @@ def deployed(home, docker_engine, tmp_path):
         home.run("prune")
 
 
-def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_engine):
+def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_engine, until):
     labels = {"label": [f"modelport.home={deployed.folder / 'docker' / 'run' / 'r'}"]}
     said = json.loads(deployed.run("status", "--json").stdout)
     assert (said["backend"], said["endpoints"]) == ("process", [])
@@ -50,6 +52,11 @@ def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_eng
     assert docker_engine.networks.list(filters=labels) == []
     said = json.loads(deployed.run("status", "--json").stdout)
     assert (said["up"], said["docker"]["up"]) == (False, False)
+    assert deployed.run("status").stdout == "Modelport is not up.\nModelport in Docker is not up.\n"
     assert "is up" in deployed.run("up", "--backend", "docker").stdout
     assert len(docker_engine.containers.list(filters=labels)) == 2, "endpoints were remembered"
+    server = json.loads(deployed.run("status", "--json").stdout)["docker"]["pid"]
+    os.kill(server, signal.SIGKILL)
+    until(lambda: "its server died" in deployed.run("status").stdout.lower())
+    assert "run `modelport up --backend docker` to manage them again" in deployed.run("status").stdout
     assert deployed.run("down").stdout == "Modelport is down.\n"

@@ -167,10 +167,10 @@ def _folder(home: Path | None) -> Path:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    """`{"up", "home", …}`, with endpoints when it is up and what runs without it when it is not."""
+    """`{"up", "home", "backend", …}`, with endpoints when it is up and what runs without it when it is not."""
     found = launch.find(folder)
     if found is None:
-        said = {"up": False, "home": str(folder), "left_running": []}
+        said = {"up": False, "home": str(folder), "backend": launch.backend_of(folder), "left_running": []}
         try:
             return {**said, "left_running": background.left_running(folder)}
         except ModelportError as error:  # what runs in Docker is not known
@@ -187,12 +187,14 @@ def _status(folder: Path) -> dict[str, Any]:
 def _told(said: dict[str, Any]) -> list[str]:
     """A status, for people."""
     if not said["up"]:
-        text, left = "Modelport is not up.", said["left_running"]
+        in_docker, left = said["backend"] == "docker", said["left_running"]
+        text = f"Modelport{' in Docker' if in_docker else ''} is not up."
         text += f" {said['error']}" if "error" in said else ""
         if left:
             text += (
                 f" Its server died, and {len(left)} processes serve on with nobody to restart them: "
-                "run `modelport up` to manage them again, or `modelport down` to end them."
+                f"run `modelport up{' --backend docker' if in_docker else ''}` to manage them again, or "
+                "`modelport down` to end them."
             )
         return [text]
     lines = [
