@@ -203,11 +203,15 @@ def _told(said: dict[str, Any]) -> list[str]:
     for each in said["endpoints"]:
         lines.append(f"  {each['name']}: {each['state']}  {each['scoring_uri']}")
         lines += [
-            f"    {deployment['name']}: {deployment['state']}, {deployment['instances']} instances, "
+            f"    {deployment['name']}: {deployment['state']}, {_counted(deployment['instances'], 'instance')}, "
             f"{deployment['traffic']}% of the traffic"
             for deployment in each["deployments"]
         ]
     return lines
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _about(client: MLClient, endpoint: Any) -> dict[str, Any]:

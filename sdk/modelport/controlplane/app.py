@@ -391,7 +391,8 @@ class App:
             raise ResourceModifiedError(f"{ids.called(place)} exists already, and If-None-Match says that it must not.")
         if transaction.running(place):
             raise OperationInProgress(
-                f"Another operation on {ids.called(place)} has not ended. Wait for its poller, then try again.",
+                f"Another operation on {ids.called(place)} has not ended. Wait for its poller, or until its "
+                "provisioning_state is Succeeded or Failed, and try again; a deletion need not wait for a creation.",
                 target=place,
             )
         if have and have.leaving:
