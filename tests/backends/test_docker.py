@@ -234,7 +234,8 @@ class TestContainers(BackendContract):
         backend.apply(wanted)
         failure = self.failure(backend, wanted)
         assert failure.code == "ImageBuildFailure"
-        assert "modelport-test/nowhere:1" in failure.message
+        assert "Image 'modelport-test/nowhere:1' is not in Docker any more. Update the deployment" in failure.message
+        eventually(lambda: "modelport-test/nowhere:1" in backend.logs(wanted.id, 5))
 
     # how a container is reached
 
@@ -364,6 +365,20 @@ class TestContainers(BackendContract):
         eventually(lambda: backend.replicas(wanted.id)[0].restarts == 1)
         [again] = self.ready(backend, wanted)
         assert ask(again.address)["token"] != token
+
+    def test_a_container_that_was_taken_off_its_network_is_made_again(self, backend, revision, options, docker_engine):
+        wanted = revision()
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        token = ask(replica.address)["token"]
+        container = self.container(replica, options)
+        (network,) = container.attrs["NetworkSettings"]["Networks"]
+        docker_engine.networks.get(network).disconnect(container, force=True)
+        container.kill()
+        eventually(lambda: backend.replicas(wanted.id)[0].restarts == 1)
+        [again] = self.ready(backend, wanted)
+        assert ask(again.address)["token"] != token
+        assert len(self.containers(options)) == 1
 
     def test_a_container_that_was_made_and_not_recorded_is_replaced(self, options, revision, dead_owner, request):
         dead_owner(wanted := revision())

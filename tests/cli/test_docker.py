@@ -50,6 +50,7 @@ def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_eng
     assert docker_engine.networks.list(filters=labels) == []
     said = json.loads(deployed.run("status", "--json").stdout)
     assert (said["up"], said["docker"]["up"]) == (False, False)
-    assert "is up" in deployed.run("up", "--backend", "docker").stdout
+    assert deployed.run("up").stdout.count(" is up") == 2, "as `down` ends both"
     assert len(docker_engine.containers.list(filters=labels)) == 2, "endpoints were remembered"
+    assert deployed.run("up", "--backend", "docker").stdout.count(" is up") == 1
     assert deployed.run("down").stdout == "Modelport is down.\n"
