@@ -97,16 +97,19 @@ def test_a_replica_is_as_large_as_its_instance_type_when_that_is_asked_for(clien
     assert any("'Standard_DS2_v2' is recorded, not acted on" in each for each in said)
 
 
-def test_a_model_is_mounted_where_model_mount_path_says(client, deployed, tmp_path):
+@pytest.mark.parametrize(
+    ("said", "meant"), [("/var/tides", "/var/tides"), ("/a/../var: high tides/", "/var: high tides")]
+)
+def test_a_model_is_mounted_where_model_mount_path_says(client, deployed, tmp_path, said, meant):
     (tmp_path / "tides.txt").write_text("lisbon 3.6")
     script = (
         "import os\ndef init(): pass\n"
         "def run(raw):\n    folder = os.environ['AZUREML_MODEL_DIR']\n    return [folder, os.listdir(folder)]\n"
     )
     model = Model(name="tides", version="4", path=str(tmp_path / "tides.txt"))
-    deployed(script=script, model=model, model_mount_path="/var/tides")
+    deployed(script=script, model=model, model_mount_path=said)
     answer = client.online_endpoints.invoke("tides", deployment_name="blue", input_data={})
-    assert answer.json() == ["/var/tides/tides/4", ["tides.txt"]]
+    assert answer.json() == [f"{meant}/tides/4", ["tides.txt"]]
 
 
 def test_a_server_of_ones_own_shares_an_endpoint_with_a_script(client, perl_image, deployed):
