@@ -425,6 +425,18 @@ def test_a_listener_that_raises_ends_the_build(bench, builder):
     assert bench.builds(builder) == []
 
 
+@pytest.mark.parametrize("end", ["kill", "remove"])
+def test_a_container_that_is_ended_while_it_is_filled_is_not_blamed_on_the_image(bench, builder, end):
+    def listen(line):
+        if "Creating" in line:
+            (container,) = bench.builds(builder)
+            container.remove(force=True) if end == "remove" else container.kill()
+
+    with pytest.raises(errors.ImageBuildFailure, match="the container in which it was made was ended, by somebody"):
+        builder.build(asks("six<1.16.3"), listen)
+    assert bench.builds(builder) == []
+
+
 @pytest.mark.parametrize("at", ["Creating", "Running in"])
 def test_closing_ends_what_runs(bench, small_scoring, at):
     builder = bench.builder(small_scoring)
