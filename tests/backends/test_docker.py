@@ -20,7 +20,7 @@ from tests.contracts.backend import BackendContract, ask, eventually
 
 from modelport import engine, errors
 from modelport.backends import open_backend
-from modelport.backends.base import Route, Routes
+from modelport.backends.base import Probe, Route, Routes
 from modelport.backends.docker import prune, workspace_mark
 from modelport.backends.probes import connections
 from modelport.backends.records import Record
@@ -272,6 +272,15 @@ class TestContainers(BackendContract):
         host = self.container(replica, options).attrs["HostConfig"]
         assert "SYS_CHROOT" not in (host["CapAdd"] or [])
         assert host["CapDrop"] == ["ALL"]
+
+    def test_a_server_of_ones_own_that_is_not_ready_is_told_where_it_was_asked(self, backend, revision, shell_server):
+        there, nowhere = Route(port=8000, path="/"), Route(port=8009, path="/ready")
+        routes = Routes(liveness=there, readiness=nowhere, scoring=there)
+        probe = Probe(initial_delay=0, period=1, failure_threshold=2)
+        wanted = evolve(revision(), python="", image=shell_server, routes=routes, readiness=probe)
+        backend.apply(wanted)
+        message = self.failure(backend, wanted).message
+        assert "the last probe saw connection refused. It was asked for '/ready' at port 8009" in message
 
     @staticmethod
     @contextlib.contextmanager
