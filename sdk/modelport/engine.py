@@ -150,6 +150,17 @@ def words(error: Exception) -> str:
     return " ".join(said.split()).rstrip(".")
 
 
+def is_nowhere(folder: Path) -> bool:
+    """Whether a folder is not there; of another user's, which cannot be looked at, nobody here knows."""
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def readable(top: Path) -> None:
     """Let other users read what goes into containers. Outside of these, the folders above it keep them out."""
     for path in (top, *top.rglob("*")):

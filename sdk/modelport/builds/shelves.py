@@ -90,7 +90,7 @@ class Shelf:
             if lock.parent == self._records.folder:
                 with suppress(BlockingIOError), self._records.locked(lock.stem):
                     layers.remove(self._client(), container)
-            elif _is_gone(lock.parent):
+            elif engine.is_nowhere(lock.parent):
                 layers.remove(self._client(), container)
 
     def remove_strays(self) -> list[str]:
@@ -106,7 +106,12 @@ class Shelf:
         for each in sorted(found, key=lambda each: each["Created"], reverse=True):  # what was made from another first
             names = each["RepoTags"] or []
             image, ours = each["Id"], all(name.startswith(NAMES) for name in names)
-            if names and ours and _is_gone(Path(each["Labels"][FOLDER])) and self._gone_from_engine(image, steps=True):
+            if (
+                names
+                and ours
+                and engine.is_nowhere(Path(each["Labels"][FOLDER]))
+                and self._gone_from_engine(image, steps=True)
+            ):
                 removed += names
         return removed
 
@@ -158,14 +163,3 @@ class Shelf:
                     raise
                 return False
         return True
-
-
-def _is_gone(folder: Path) -> bool:
-    """Whether a folder is not there; of another user's, which cannot be looked at, nobody here knows."""
-    try:
-        folder.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
