@@ -36,6 +36,14 @@ def test_an_image_that_is_nowhere_is_named(docker_engine):
         docker_engine.images.get("modelport-test/nowhere:1")
 
 
+def test_what_cannot_be_an_images_name_is_told_so(docker_engine):
+    with (
+        pytest.raises(errors.ImageBuildFailure, match=r"^Image 'No Such:1': that is no name of an image .*Correct it"),
+        engine.told("Image 'No Such:1'"),
+    ):
+        docker_engine.images.get("No Such:1")
+
+
 def test_a_full_disk_is_told_with_the_remedy():
     said = APIError("500", explanation="failed to register layer: write /usr/lib/x: no space left on device")
     error = engine.meant(said, "Image 'x'")

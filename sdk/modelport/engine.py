@@ -123,6 +123,8 @@ def meant(error: Exception, doing: str) -> errors.ModelportError:
         )
     if taken := re.search(r"(?:[Bb]ind for|listen tcp\w* ) ?(\S+?):? .*(?:already allocated|already in use)", said):
         return errors.DeploymentFailed(f"{doing}: {taken[1]} is taken by another program. End that program.")
+    if "invalid reference format" in said:
+        return errors.ImageBuildFailure(f"{doing}: that is no name of an image ({said}). Correct it.")
     if isinstance(error, ImageNotFound) or "No such image" in said or "manifest unknown" in said:
         return errors.ImageBuildFailure(f"{doing} is not there: {said}. Check its name, or build it.")
     return errors.DeploymentFailed(f"{doing}: Docker's engine says: {said}.")
@@ -146,6 +148,17 @@ def words(error: Exception) -> str:
     """An error in the engine's own words, without what is around them."""
     said = str(error.explanation or error) if isinstance(error, APIError) else str(error)
     return " ".join(said.split()).rstrip(".")
+
+
+def is_nowhere(folder: Path) -> bool:
+    """Whether a folder is not there; of another user's, which cannot be looked at, nobody here knows."""
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def readable(top: Path) -> None:

@@ -20,7 +20,7 @@ from tests.contracts.backend import BackendContract, ask, eventually
 
 from modelport import engine, errors
 from modelport.backends import open_backend
-from modelport.backends.base import Route, Routes
+from modelport.backends.base import Probe, Route, Routes
 from modelport.backends.docker import prune, workspace_mark
 from modelport.backends.probes import connections
 from modelport.backends.records import Record
@@ -234,7 +234,8 @@ class TestContainers(BackendContract):
         backend.apply(wanted)
         failure = self.failure(backend, wanted)
         assert failure.code == "ImageBuildFailure"
-        assert "modelport-test/nowhere:1" in failure.message
+        assert "Image 'modelport-test/nowhere:1' is not in Docker any more. Update the deployment" in failure.message
+        eventually(lambda: "modelport-test/nowhere:1" in backend.logs(wanted.id, 5))
 
     # how a container is reached
 
@@ -271,6 +272,15 @@ class TestContainers(BackendContract):
         host = self.container(replica, options).attrs["HostConfig"]
         assert "SYS_CHROOT" not in (host["CapAdd"] or [])
         assert host["CapDrop"] == ["ALL"]
+
+    def test_a_server_of_ones_own_that_is_not_ready_is_told_where_it_was_asked(self, backend, revision, shell_server):
+        there, nowhere = Route(port=8000, path="/"), Route(port=8009, path="/ready")
+        routes = Routes(liveness=there, readiness=nowhere, scoring=there)
+        probe = Probe(initial_delay=0, period=1, failure_threshold=2)
+        wanted = evolve(revision(), python="", image=shell_server, routes=routes, readiness=probe)
+        backend.apply(wanted)
+        message = self.failure(backend, wanted).message
+        assert "the last probe saw connection refused. It was asked for '/ready' at port 8009" in message
 
     @staticmethod
     @contextlib.contextmanager
@@ -364,6 +374,20 @@ class TestContainers(BackendContract):
         eventually(lambda: backend.replicas(wanted.id)[0].restarts == 1)
         [again] = self.ready(backend, wanted)
         assert ask(again.address)["token"] != token
+
+    def test_a_container_that_was_taken_off_its_network_is_made_again(self, backend, revision, options, docker_engine):
+        wanted = revision()
+        backend.apply(wanted)
+        [replica] = self.ready(backend, wanted)
+        token = ask(replica.address)["token"]
+        container = self.container(replica, options)
+        (network,) = container.attrs["NetworkSettings"]["Networks"]
+        docker_engine.networks.get(network).disconnect(container, force=True)
+        container.kill()
+        eventually(lambda: backend.replicas(wanted.id)[0].restarts == 1)
+        [again] = self.ready(backend, wanted)
+        assert ask(again.address)["token"] != token
+        assert len(self.containers(options)) == 1
 
     def test_a_container_that_was_made_and_not_recorded_is_replaced(self, options, revision, dead_owner, request):
         dead_owner(wanted := revision())

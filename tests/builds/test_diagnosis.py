@@ -54,6 +54,14 @@ def test_the_requirement_at_fault_is_named(output, words):
     assert words in fault(output, wanted, ["granian>=2.5"])
 
 
+def test_what_uv_has_only_heard_of_may_be_missing_because_the_network_is_off():
+    reason = (
+        "only the following versions of granian are available: granian<2.8 granian>=2.9 and you require granian>=2.8"
+    )
+    assert "no release for this Python" in fault(unsatisfiable(reason), [], ["granian>=2.8"])
+    assert "The network is off" in fault(unsatisfiable(reason), [], ["granian>=2.8"], offline=True)
+
+
 FILE = read({"channels": ["conda-forge", "https://me:secret@example.com/ch"], "dependencies": ["numpy=1", "scipy>=2"]})
 
 

@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from docker.errors import NotFound
 
 from modelport import errors
 from modelport.builds.base import Built, Wanted
@@ -219,6 +221,14 @@ def test_an_image_without_a_shell_serves_by_itself_or_not_at_all(bench, builder)
     assert builder.has(built.key)
 
 
+def test_a_shell_that_was_killed_is_no_reason_to_call_an_image_one_without_a_shell(bench, builder):
+    killed = r"printf '#!/usr/bin/perl\nexit 137;\n' > /usr/local/bin/sh && chmod +x /usr/local/bin/sh"
+    image = bench.image(f"FROM BASE\nRUN {killed}\n")
+    message = bench.failure(builder, Wanted(image=image))
+    assert message.startswith(f"Image '{image}' could not be looked into: its `sh` ended with status 137.")
+    assert builder._records.note(f"about-{image.rpartition(':')[2][:20]}") is None, "so that the next build asks again"
+
+
 def test_an_image_for_another_processor_is_refused(bench, builder):
     # The header of a program for mainframes.
     header = "\x7fELF\x02\x01\x01" + "\0" * 9 + "\x02\0\x16\0\x01" + "\0" * 43
@@ -415,6 +425,18 @@ def test_a_listener_that_raises_ends_the_build(bench, builder):
     assert bench.builds(builder) == []
 
 
+@pytest.mark.parametrize("end", ["kill", "remove"])
+def test_a_container_that_is_ended_while_it_is_filled_is_not_blamed_on_the_image(bench, builder, end):
+    def listen(line):
+        if "Creating" in line:
+            (container,) = bench.builds(builder)
+            container.remove(force=True) if end == "remove" else container.kill()
+
+    with pytest.raises(errors.ImageBuildFailure, match="the container in which it was made was ended, by somebody"):
+        builder.build(asks("six<1.16.3"), listen)
+    assert bench.builds(builder) == []
+
+
 @pytest.mark.parametrize("at", ["Creating", "Running in"])
 def test_closing_ends_what_runs(bench, small_scoring, at):
     builder = bench.builder(small_scoring)
@@ -500,6 +522,25 @@ def test_the_steps_of_a_dockerfile_are_pruned_with_its_image(bench, small_scorin
     assert built.key in builder.prune([], None)
     assert builder._shelf.image(step.removeprefix(" ---> ")) is None
     assert bench.engine.images.get(bench.base)
+
+
+def test_what_was_made_for_a_folder_that_is_gone_is_pruned(bench, small_scoring, builder):
+    gone, context = bench.builder(small_scoring), bench.context(f"FROM BASE\nENV WHO={uuid.uuid4()}\n")
+    bench.build(gone, Wanted(context=context))
+    made = bench.images(gone)
+    names = {name for each in made for name in bench.engine.images.get(each).tags}
+    others, _ = bench.build(builder, Wanted(context=context, own_server=True))
+    # What somebody makes from an image of ours has its labels too.
+    users = bench.image(f"FROM BASE\nLABEL modelport.kind=image modelport.folder={gone._records.folder}\n")
+    left = bench.engine.containers.create(bench.base, ["true"], labels=gone._build_labels("0"))
+    shutil.rmtree(gone._records.folder)
+    removed = bench.builder(small_scoring).prune([], None)
+    assert names <= set(removed)
+    assert [each for each in made if gone._shelf.image(each)] == []
+    assert builder.has(others.key), "which is of the same context, and of another folder"
+    assert bench.engine.images.get(users)
+    with pytest.raises(NotFound):
+        left.reload()
 
 
 def test_what_cannot_be_is_said_without_an_engine(tmp_path, monkeypatch):

@@ -53,10 +53,11 @@ def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_eng
     said = json.loads(deployed.run("status", "--json").stdout)
     assert (said["up"], said["docker"]["up"]) == (False, False)
     assert deployed.run("status").stdout == "Modelport is not up.\nModelport in Docker is not up.\n"
-    assert "is up" in deployed.run("up", "--backend", "docker").stdout
+    assert deployed.run("up").stdout.count(" is up") == 2, "as `down` ends both"
     assert len(docker_engine.containers.list(filters=labels)) == 2, "endpoints were remembered"
     server = json.loads(deployed.run("status", "--json").stdout)["docker"]["pid"]
     os.kill(server, signal.SIGKILL)
     until(lambda: "its server died" in deployed.run("status").stdout.lower())
     assert "run `modelport up --backend docker` to manage them again" in deployed.run("status").stdout
+    assert deployed.run("up", "--backend", "docker").stdout.count(" is up") == 1
     assert deployed.run("down").stdout == "Modelport is down.\n"

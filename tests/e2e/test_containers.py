@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from modelport.entities import (
+    BuildContext,
     CodeConfiguration,
     Environment,
     InferenceConfig,
@@ -14,7 +15,7 @@ from modelport.entities import (
     Model,
     Route,
 )
-from modelport.errors import UnsupportedByBackend, ValidationException
+from modelport.errors import OperationCanceled, UnsupportedByBackend, ValidationException
 from modelport.testing import workspace
 
 BASE = "modelport-test/base:bookworm"
@@ -96,16 +97,19 @@ def test_a_replica_is_as_large_as_its_instance_type_when_that_is_asked_for(clien
     assert any("'Standard_DS2_v2' is recorded, not acted on" in each for each in said)
 
 
-def test_a_model_is_mounted_where_model_mount_path_says(client, deployed, tmp_path):
+@pytest.mark.parametrize(
+    ("said", "meant"), [("/var/tides", "/var/tides"), ("/a/../var: high tides/", "/var: high tides")]
+)
+def test_a_model_is_mounted_where_model_mount_path_says(client, deployed, tmp_path, said, meant):
     (tmp_path / "tides.txt").write_text("lisbon 3.6")
     script = (
         "import os\ndef init(): pass\n"
         "def run(raw):\n    folder = os.environ['AZUREML_MODEL_DIR']\n    return [folder, os.listdir(folder)]\n"
     )
     model = Model(name="tides", version="4", path=str(tmp_path / "tides.txt"))
-    deployed(script=script, model=model, model_mount_path="/var/tides")
+    deployed(script=script, model=model, model_mount_path=said)
     answer = client.online_endpoints.invoke("tides", deployment_name="blue", input_data={})
-    assert answer.json() == ["/var/tides/tides/4", ["tides.txt"]]
+    assert answer.json() == [f"{meant}/tides/4", ["tides.txt"]]
 
 
 def test_a_server_of_ones_own_shares_an_endpoint_with_a_script(client, perl_image, deployed):
@@ -139,3 +143,24 @@ def test_a_server_of_ones_own_shares_an_endpoint_with_a_script(client, perl_imag
 def test_what_no_container_can_be_made_of_is_refused(deployed, values, error, said):
     with pytest.raises(error, match=said):
         deployed(**values)
+
+
+def test_who_deletes_a_deployment_does_not_wait_for_a_build_that_says_nothing(docker_engine, tmp_path, until):
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 600 # {uuid.uuid4()}\n")
+    route = Route(port=80, path="/")
+    wanted = ManagedOnlineDeployment(
+        name="blue",
+        endpoint_name="tides",
+        environment=Environment(
+            build=BuildContext(path=tmp_path),
+            inference_config=InferenceConfig(liveness_route=route, readiness_route=route, scoring_route=route),
+        ),
+    )
+    with workspace(backend="docker") as client:
+        client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+        poller = client.online_deployments.begin_create_or_update(wanted)
+        until(lambda: "Running in" in poller.progress(), "the build")
+        client.online_deployments.begin_delete("blue", "tides").result(60)
+        with pytest.raises(OperationCanceled, match="'blue' of 'tides' was deleted"):
+            poller.result(60)
+        assert list(client.online_deployments.list("tides")) == []

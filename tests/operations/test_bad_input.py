@@ -153,6 +153,17 @@ def test_everything_that_is_missing_is_told_at_once_and_nothing_is_sent(refused,
     }
 
 
+@pytest.mark.parametrize("variables", [{"A=B": "1"}, {"": "1"}, {"A": "1\0"}, {"A\0": "1"}])
+def test_a_variable_that_no_program_can_be_given_is_refused(refused, sources, variables):
+    message = str(refused(sources.deployment(environment_variables=variables)))
+    assert f"environment_variables: {next(iter(variables))!r} cannot be given to a program" in message
+
+
+def test_a_mount_path_that_is_not_absolute_is_refused(refused, sources):
+    message = str(refused(sources.deployment(model_mount_path="var/tides")))
+    assert "model_mount_path: 'var/tides' is not absolute. Write '/var/tides'." in message
+
+
 def test_a_missing_script_is_told_with_what_is_there(refused, sources):
     code = CodeConfiguration(code=sources.code(), scoring_script="main.py")
     error = refused(sources.deployment(code_configuration=code))

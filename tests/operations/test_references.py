@@ -149,6 +149,20 @@ def test_an_anonymous_environment_is_named_as_azure_names_it(azure_client, azure
     assert len(azure_stub.blobs) == 1
 
 
+def test_an_anonymous_build_context_with_other_routes_is_another_environment(service, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\n")
+
+    def registered(port):
+        routes = {f"{name}_route": {"port": port, "path": "/"} for name in ("liveness", "readiness", "scoring")}
+        environment = Environment(build=BuildContext(path=tmp_path), inference_config=routes)
+        return registered_environment(service, environment)
+
+    first, second = registered(8080), registered(9090)
+    assert first.version != second.version, "else the second would be a version that exists with another content"
+    assert second.inference_config.scoring_route.port == 9090
+    assert registered(8080).version == first.version
+
+
 def test_an_asset_that_came_from_the_service_is_referred_to(azure_client, azure_stub, weights):
     client = azure_client()
     azure_stub.add("onlineEndpoints/tides", {"location": "westeurope", "properties": {"authMode": "Key"}})

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from modelport import errors
+from modelport import MLClient, errors
 from modelport.entities import CodeConfiguration, Environment, ManagedOnlineEndpoint
+from modelport.transports import launch
 
 SAYS = """
 import os
@@ -150,6 +151,25 @@ def test_what_others_change_of_the_deployment_stays(tides, deploy, deployment, w
     until(lambda: asked(tides)[0] == 1)
     until(lambda: tides.online_deployments.get("blue", "tides").provisioning_state == "Succeeded")
     assert tides.online_deployments.get("blue", "tides").tags == {"season": "spring"}
+
+
+def test_what_is_saved_while_the_server_is_away_is_served_when_it_is_back(
+    short_folder, deployment, folder, until, caplog
+):
+    home = short_folder / "home"
+    client = MLClient.local(home=home)
+    try:
+        client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="tides")).result(60)
+        poller = client.online_deployments.begin_create_or_update(deployment, watch=True)
+        poller.result(120)
+        launch.stop(launch.find(home), replicas=False)
+        save(folder, 1)
+        until(lambda: "waits with its new code: The background server of" in caplog.text)
+        launch.find_or_start(home)
+        until(lambda: asked(client)[0] == 1, 60)
+        poller.watch.close()
+    finally:
+        launch.stop(launch.find_or_start(home), replicas=True)
 
 
 def test_it_ends_when_it_is_closed(tides, deploy, folder):

@@ -92,7 +92,7 @@ def test_endpoints_outlive_their_client_and_a_server_that_is_killed(home, source
 def test_a_client_of_a_server_that_is_down_is_told(home):
     client = MLClient.local(home=home)
     launch.stop(launch.find(home), replicas=True)
-    with pytest.raises(ServiceRequestError, match=r"is not up\. Run `modelport up`"):
+    with pytest.raises(ServiceRequestError, match=f"is not up. Run `modelport up --home {home}`"):
         list(client.online_endpoints.list())
     launch.find_or_start(home)
     assert list(client.online_endpoints.list()) == []

@@ -165,17 +165,13 @@ class ContainerReplica:
 
     def _begin(self) -> None:
         """Have the container started, which is made when it is not there."""
-        if self.record.container is not None:
-            try:
-                self._api.start(self.record.container)
-            except Exception as error:
-                if not engine.is_gone(error):
-                    raise
-            else:
-                return
-        self._remove(self.name)  # of a server that was killed before it could write the id down
+        if self._began_again():
+            return
+        # Also of a server that was killed before it could write the id down.
+        for container in filter(None, {self.record.container, self.name}):
+            self._remove(container)
         revision = self.record.revision
-        image = self._api.inspect_image(revision.image)["Config"] or {}
+        image = self._image()
         for each in (revision.app_root, revision.model_dir):
             if each:
                 engine.readable(Path(each))
@@ -189,6 +185,37 @@ class ContainerReplica:
         )
         self.record.container = made.id
         self._api.start(made.id)
+
+    def _began_again(self) -> bool:
+        """Whether the container that was there is started again; one that was taken off its network is no use."""
+        container = self.record.container
+        if container is None:
+            return False
+        try:
+            if not self._api.inspect_container(container)["NetworkSettings"]["Networks"]:
+                return False
+            self._api.start(container)
+        except Exception as error:
+            if not engine.is_gone(error):
+                raise
+            return False
+        return True
+
+    def _image(self) -> Mapping[str, Any]:
+        """
+        The configuration of its image.
+
+        Raises:
+            errors.ImageBuildFailure: Somebody removed it.
+        """
+        image = self.record.revision.image
+        try:
+            return self._api.inspect_image(image)["Config"] or {}
+        except Exception as error:
+            if not engine.is_gone(error):
+                raise
+            message = f"Image '{image}' is not in Docker any more. Update the deployment: that brings it back."
+            raise errors.ImageBuildFailure(message) from error
 
     @property
     def name(self) -> str:
@@ -321,11 +348,15 @@ class ContainerReplica:
 
     def log(self, tail: int) -> str:
         """
-        The last `tail` lines.
+        The last `tail` lines; of a replica that could not be made, why.
 
         Raises:
             errors.DockerEngineNotAvailableError: The engine does not answer.
         """
+        failure = self.record.failure
+        return self._written(tail) or (f"{failure.message}\n" if failure and self._ended else "")
+
+    def _written(self, tail: int) -> str:
         container = self.record.container
         if container is None:
             return ""
@@ -343,7 +374,7 @@ class ContainerReplica:
 
     def _read_lines(self) -> None:
         try:
-            self._lines = self.log(FAILURE_LINES)
+            self._lines = self._written(FAILURE_LINES)
         except errors.ModelportError as error:
             logger.info("%s", error)
 

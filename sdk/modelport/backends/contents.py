@@ -105,7 +105,7 @@ def options(revision: Revision, image: Mapping[str, Any], notes: str, cores: flo
     said: dict[str, Any] = {
         "image": revision.image,
         "environment": variables(revision),
-        "volumes": _mounts(revision, notes),
+        "mounts": _mounts(revision, notes),
         "cap_drop": ["ALL"],
         # Where SELinux is enforced, this machine's folders are closed to containers that have its label.
         "security_opt": ["no-new-privileges:true", "label=disable"],
@@ -128,13 +128,21 @@ def options(revision: Revision, image: Mapping[str, Any], notes: str, cores: flo
     return said
 
 
-def _mounts(revision: Revision, notes: str) -> dict[str, dict[str, str]]:
-    """Code and model, which are only read, and for our own server a folder for notes."""
-    mounts = {notes: {"bind": NOTES, "mode": "rw"}} if revision.python else {}
+def _mounts(revision: Revision, notes: str) -> list[dict[str, Any]]:
+    """
+    Code and model, which are only read, and for our own server a folder for notes.
+
+    As the engine's own documents: a path may have any letter, where `here:there` could have no colon.
+    """
+    mounts = [_mount(notes, NOTES, read_only=False)] if revision.python else []
     for source, target in ((revision.app_root, code_folder(revision)), (revision.model_dir, revision.model_mount)):
         if source:
-            mounts[source] = {"bind": target, "mode": "ro"}
+            mounts.append(_mount(source, target, read_only=True))
     return mounts
+
+
+def _mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
 
 
 def variables(revision: Revision) -> dict[str, str]:

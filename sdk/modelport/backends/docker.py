@@ -333,26 +333,15 @@ def prune() -> list[str]:
     try:
         with engine.told("What is left of other workspaces"):
             for each in client.containers.list(all=True, filters={"label": engine.HOME}, ignore_removed=True):
-                if _is_gone(each.labels[engine.HOME]):
+                if engine.is_nowhere(Path(each.labels[engine.HOME])):
                     each.remove(force=True, v=True)
                     removed.append(str(each.name))
             for network in client.networks.list(filters={"label": engine.HOME}):
-                if _is_gone(network.attrs["Labels"][engine.HOME]):
+                if engine.is_nowhere(Path(network.attrs["Labels"][engine.HOME])):
                     network.remove()
     finally:
         client.close()
     return removed
-
-
-def _is_gone(folder: str) -> bool:
-    """Whether a folder is not there; of another user's, which cannot be looked at, nobody here knows."""
-    try:
-        Path(folder).stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def workspace_mark(folder: Path) -> str:

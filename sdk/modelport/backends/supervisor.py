@@ -218,6 +218,9 @@ class Member:
 
     def _late(self, place: str) -> str:
         where = f"The script is at {place}" if place else "Its log says where init() is"
+        if routes := self._fleet.revision.routes:
+            asked = routes.readiness
+            where = f"It was asked for '{asked.path}' at port {asked.port}, as its readiness_route says"
         return (
             f"A replica did not become ready within {self._patience:g} s: the last probe saw {self._readiness.saw}. "
             f"{where}; if it only needs more time, give the readiness and liveness probes a longer initial_delay."

@@ -11,7 +11,7 @@ from docker.errors import APIError
 from docker.utils import parse_repository_tag
 
 from modelport import engine, errors
-from modelport.builds import contexts, recipes, shelves, streams
+from modelport.builds import contexts, recipes, streams
 from modelport.builds.base import Wanted
 from modelport.builds.channels import masked
 from modelport.builds.contexts import Context
@@ -67,7 +67,7 @@ class Bases:
             errors.ValidationException: No image is named.
         """
         if wanted.context is not None:
-            return _context_name(Context(folder=wanted.context, dockerfile=wanted.dockerfile))[1]
+            return self._context_name(Context(folder=wanted.context, dockerfile=wanted.dockerfile))[1]
         if not wanted.image:
             raise errors.ValidationException(
                 "The environment names no image to start from. Give it `image`, or `build`.", target="environment.image"
@@ -123,7 +123,7 @@ class Bases:
         self._go_on()
 
     def _from_context(self, context: Context, report: Tell) -> Base:
-        key, name = _context_name(context)
+        key, name = self._context_name(context)
         with self._records.locked(key, lambda: report("Waiting for another build of this image.")):
             record = self._shelf.found(key)
             if record is None or self._pull:
@@ -131,7 +131,7 @@ class Bases:
                 build = contexts.built_with_buildx if contexts.has_buildx() else contexts.built_classic
                 with self._records.told(key, report) as tell:
                     self._go_on()
-                    image = build(context, name, shelves.labels(key), tell, self._closers, pull=self._pull)
+                    image = build(context, name, self._shelf.labels(key), tell, self._closers, pull=self._pull)
                 record = Record(
                     image=self._shelf.image(image) or image, size_bytes=self._shelf.size_bytes(image), steps=True
                 )
@@ -139,11 +139,10 @@ class Bases:
         self._records.touch(key)
         return self._about(record.image, f"of {context.dockerfile}", (key,))
 
-
-def _context_name(context: Context) -> tuple[str, str]:
-    """Key and name of the image that a context becomes."""
-    key = recipes.hashed({"format": recipes.FORMAT, "context": context.digest()})
-    return key, f"modelport/context:{key}"
+    def _context_name(self, context: Context) -> tuple[str, str]:
+        """Key and name of the image that a context becomes."""
+        key = recipes.hashed({"format": recipes.FORMAT, "context": context.digest()})
+        return key, self._records.image_name("context", key)
 
 
 def _not_pulled(name: str, said: str) -> errors.ImageBuildFailure:

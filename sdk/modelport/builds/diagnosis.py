@@ -87,11 +87,13 @@ def _channel_fault(verdict: Verdict, channels: Sequence[Channel], named: str) ->
     return f"channel {named} could not be read: {verdict.reason.splitlines()[0] if verdict.reason else 'no reason'}."
 
 
-def fault(output: str, wanted: Sequence[str], scoring: Sequence[str], pinned: Sequence[str] = ()) -> str:
+def fault(
+    output: str, wanted: Sequence[str], scoring: Sequence[str], pinned: Sequence[str] = (), *, offline: bool = False
+) -> str:
     """
-    One sentence: the line of `wanted` that failed, why, and what to do.
+    The line of `wanted` that failed, why, and what to do.
 
-    `scoring` is what scoring asks for, `pinned` what conda has installed.
+    `scoring` is what scoring asks for, `pinned` what conda has installed, `offline` whether the network was off.
     """
     text = _unwrapped(output)
     if "network was disabled" in text or "Network connectivity is disabled" in text:
@@ -107,7 +109,11 @@ def fault(output: str, wanted: Sequence[str], scoring: Sequence[str], pinned: Se
         return f"{_culprits(text, wanted)} not buildable from source. Ask for a version with a wheel."
     if unparsed := re.search(r"Couldn't parse requirement .*? cause: (.*?)(?: \^|$)", text):
         return f"a line of the `pip:` section is not a requirement: {unparsed[1]}."
-    return _unresolved(text, wanted, scoring, pinned)
+    # Of versions that it has no more of than their names uv does not always say that the network was off.
+    hint = (
+        " The network is off: perhaps it only is not in uv's cache. Build once with the network on." if offline else ""
+    )
+    return _unresolved(text, wanted, scoring, pinned) + hint
 
 
 def _unresolved(text: str, wanted: Sequence[str], scoring: Sequence[str], pinned: Sequence[str]) -> str:

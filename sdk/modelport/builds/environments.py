@@ -221,7 +221,7 @@ class Filling:
             status, lines = self._run(command)
         if status:
             ours = [*wanted["requirements"], *wanted["tools"]]
-            raise failure(_sentence("\n".join(lines), ours, self.scoring), lines)
+            raise failure(_sentence("\n".join(lines), ours, self.scoring, offline=self.offline), lines)
 
     def _run(self, command: Sequence[str]) -> tuple[int, list[str]]:
         return self.layer.run(command, self.tell, _variables())
@@ -234,13 +234,13 @@ def _is_missing(spec: str, lines: Sequence[str]) -> bool:
     return any(re.search(words, line.lower()) or re.fullmatch(rf" +- {name}\b.*", line.lower()) for line in lines)
 
 
-def _sentence(output: str, wanted: Sequence[str], scoring: Sequence[str]) -> str:
+def _sentence(output: str, wanted: Sequence[str], scoring: Sequence[str], *, offline: bool) -> str:
     """As `fault`, which reads uv's words; this is for pip's."""
     if named := re.search(r"ERROR: No matching distribution found for (\S+)", output):
         return f"requirement '{named[1]}' was not found: the package index has no such version. Check its name."
     if named := re.search(r"ERROR: Cannot install (.+?) because these package versions have conflict", output):
         return f"requirements {named[1]} exclude each other. Relax one of them."
-    return fault(output, wanted, scoring)
+    return fault(output, wanted, scoring, offline=offline)
 
 
 def _variables() -> dict[str, str]:

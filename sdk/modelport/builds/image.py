@@ -172,12 +172,13 @@ class ImageBuilder:
         Remove images until at most `max_bytes` are left, the longest unused first; None removes all.
 
         Those whose keys are in `keep`, those that are being built and those that a container uses stay, with what
-        they were made from. Containers of builds that were cut off go in any case; with None, so does the volume of
-        packages, unless a build uses it. Returns the keys removed.
+        they were made from. Containers of builds that were cut off go in any case; with None, so do images of folders
+        that are gone, and the volume of packages, unless a build uses it. Returns the keys, and names, removed.
         """
         self._shelf.sweep()
         removed = self._shelf.prune(keep, max_bytes)
         if max_bytes is None:
+            removed += self._shelf.remove_strays()
             self._shelf.remove_volume(self._packages)
         return removed
 
@@ -293,7 +294,7 @@ class ImageBuilder:
                     )
                     python = filling.make(outside)
                     self._go_on()
-                    image = layer.commit(name, shelves.labels(key), [python], base.user)
+                    image = layer.commit(name, self._shelf.labels(key), [python], base.user)
                 record = Record(image=image, size_bytes=self._shelf.size_bytes(image), python=python, under=base.under)
                 self._records.put(key, record)
         return record, key
@@ -304,7 +305,9 @@ class ImageBuilder:
             tell("Adding the scoring server.")
             environments.copy_scoring(layer, environment.python, tell)
             self._go_on()
-            return layer.commit(name, shelves.labels(key), [environment.python, "-m", "modelport_scoring"], base.user)
+            return layer.commit(
+                name, self._shelf.labels(key), [environment.python, "-m", "modelport_scoring"], base.user
+            )
 
     def _outside(self, recipe: Recipe, wanted: Wanted, tell: Tell) -> Built | None:
         if recipe.way != "prefix":

@@ -18,6 +18,9 @@ from docker.errors import APIError
 from modelport import engine, errors
 from modelport.builds import layers
 
+_NO_SHELL = (126, 127)
+"""How what cannot be run ends."""
+
 _ASK = r"""
 import json, sys, sysconfig
 try:
@@ -84,7 +87,7 @@ def found_in(client: DockerClient, image: str, labels: Mapping[str, str]) -> dic
     What `image`, an id, has: a document for `parsed`. `labels` are those of the container that looks.
 
     Raises:
-        errors.ImageBuildFailure: It is for another processor.
+        errors.ImageBuildFailure: It is for another processor, or its shell was ended, by which nothing is known.
         errors.ModelportError: The engine's, see `engine.told`.
     """
     with engine.told(f"Image '{image}'"):
@@ -104,11 +107,17 @@ def found_in(client: DockerClient, image: str, labels: Mapping[str, str]) -> dic
                 if "executable file not found" in str(error) or "no such file" in str(error):
                     return {"shell": False, "lines": []}
                 raise
-            ran = container.wait()["StatusCode"] == 0
+            status = container.wait()["StatusCode"]
+            ran = status == 0
             said = container.logs(stderr=not ran).decode("utf-8", "replace")
             if "exec format error" in said:
                 raise errors.ImageBuildFailure(
                     f"Image '{image}' is for another processor than this machine's. Ask for one that is for this one."
+                )
+            if status not in (0, *_NO_SHELL):
+                raise errors.ImageBuildFailure(
+                    f"Image '{image}' could not be looked into: its `sh` ended with status {status}. Try again; "
+                    f"`docker run --entrypoint sh {image}` shows whether it runs."
                 )
             return {"shell": ran, "lines": said.splitlines() if ran else []}
         finally:

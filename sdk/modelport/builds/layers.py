@@ -23,6 +23,7 @@ from docker.types import Mount
 
 from modelport import engine
 from modelport.builds.channels import masked
+from modelport.builds.diagnosis import failure
 
 HOME = "/opt/modelport"
 """Where everything of ours is in an image."""
@@ -67,15 +68,47 @@ class Layer:
     def run(
         self, command: Sequence[str], tell: Callable[[str], None], environment: Mapping[str, str] | None = None
     ) -> tuple[int, list[str]]:
-        """The exit status and the lines of a command, told as they come; secrets in URLs are masked."""
-        api, lines = self._client.api, []
+        """
+        The exit status and the lines of a command, told as they come; secrets in URLs are masked.
+
+        Raises:
+            errors.ImageBuildFailure: The container was ended under it, so that its status says nothing.
+        """
+        lines: list[str] = []
+
+        def hear(line: str) -> None:
+            lines.append(line)
+            tell(line)
+
         with engine.told("The container to build in"):
-            run = api.exec_create(self._container.id, list(command), user="0", environment=environment, workdir="/")
-            with _closing(api.exec_start(run["Id"], stream=True)) as output:
+            status = self._run(command, hear, environment)
+        if status is None:
+            raise failure(
+                "the container in which it was made was ended, by somebody or for want of memory. Try again.",
+                lines,
+                what="Image",
+            )
+        return status, lines
+
+    def _run(
+        self, command: Sequence[str], tell: Callable[[str], None], environment: Mapping[str, str] | None
+    ) -> int | None:
+        """The exit status of a command; None when it was cut off."""
+        api, container = self._client.api, self._container.id
+        try:
+            run = api.exec_create(container, list(command), user="0", environment=environment, workdir="/")["Id"]
+            with _closing(api.exec_start(run, stream=True)) as output:
                 for line in text_lines(output):
-                    lines.append(masked(line))
-                    tell(lines[-1])
-            return int(api.exec_inspect(run["Id"])["ExitCode"]), lines
+                    tell(masked(line))
+            status = api.exec_inspect(run)["ExitCode"]
+            if status == 0 or (status and api.inspect_container(container)["State"]["Running"]):
+                return int(status)
+        except NotFound:
+            pass
+        except APIError as error:
+            if "is not running" not in engine.words(error):
+                raise
+        return None
 
     def commit(self, name: str, labels: Mapping[str, str], entrypoint: Sequence[str], user: str) -> str:
         """The id of a new image called `name`, with what the commands left."""

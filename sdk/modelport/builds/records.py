@@ -22,6 +22,9 @@ from attrs import asdict, frozen
 
 from modelport.builds.locks import locked
 
+NAMES = "modelport/"
+"""What the names of images begin with that are made here."""
+
 
 @frozen(kw_only=True)
 class Record:
@@ -63,7 +66,7 @@ class Records:
     def image_name(self, kind: str, key: str) -> str:
         """A name for what is made under `key`, this folder's alone: another home with that key would take it."""
         place = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
-        return f"modelport/{kind}:{key}-{place}"
+        return f"{NAMES}{kind}:{key}-{place}"
 
     def log(self, key: str) -> Path:
         """Where the last log of `key` is."""

@@ -18,17 +18,14 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from modelport import engine
 from modelport.builds import layers
-from modelport.builds.records import Record, Records
+from modelport.builds.records import NAMES, Record, Records
 
 KEY = "modelport.key"
 """Label of an image: its key."""
+FOLDER = "modelport.folder"
+"""Label of an image: the folder of the notes without which nobody knows of it."""
 LOCK = "modelport.lock"
 """Label of a container that builds: the lock that is held as long as it is wanted."""
-
-
-def labels(key: str) -> dict[str, str]:
-    """Labels of an image."""
-    return {engine.KIND: "image", KEY: key}
 
 
 class Shelf:
@@ -37,6 +34,10 @@ class Shelf:
     def __init__(self, records: Records, client: Callable[[], DockerClient]) -> None:
         self._records = records
         self._client = client
+
+    def labels(self, key: str) -> dict[str, str]:
+        """Labels of an image."""
+        return {engine.KIND: "image", KEY: key, FOLDER: str(self._records.folder)}
 
     def image(self, name: str) -> str | None:
         """The id of an image, by its name or id; None when it is not here."""
@@ -84,11 +85,35 @@ class Shelf:
         return removed
 
     def sweep(self) -> None:
-        """Remove the containers of builds that nobody holds the lock of."""
+        """Remove the containers of builds that nobody holds the lock of, or has any more."""
         for container, lock in self._builds():
             if lock.parent == self._records.folder:
                 with suppress(BlockingIOError), self._records.locked(lock.stem):
                     layers.remove(self._client(), container)
+            elif engine.is_nowhere(lock.parent):
+                layers.remove(self._client(), container)
+
+    def remove_strays(self) -> list[str]:
+        """
+        Remove images that were made for folders which are gone; returns their names.
+
+        Who starts an image of their own from one of these has its labels too: only what bears our names goes, and what
+        a container uses, or was made from it, keeps it.
+        """
+        with engine.told("Images"):
+            found = self._client().api.images(filters={"label": FOLDER})
+        removed: list[str] = []
+        for each in sorted(found, key=lambda each: each["Created"], reverse=True):  # what was made from another first
+            names = each["RepoTags"] or []
+            image, ours = each["Id"], all(name.startswith(NAMES) for name in names)
+            if (
+                names
+                and ours
+                and engine.is_nowhere(Path(each["Labels"][FOLDER]))
+                and self._gone_from_engine(image, steps=True)
+            ):
+                removed += names
+        return removed
 
     def remove_builds(self, key: str) -> None:
         """Remove what a build under the lock of `key`, which the caller holds, has left."""
@@ -109,14 +134,15 @@ class Shelf:
                     return False
                 image = record.image
                 # Below it are a Dockerfile's steps, which go too, or an image of others, which may have lost its name.
-                if record.ours and not self._gone(
-                    f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=not record.steps)
-                ):
+                if record.ours and not self._gone_from_engine(image, steps=record.steps):
                     return False
                 self._records.remove(key)
         except BlockingIOError:
             return False
         return True
+
+    def _gone_from_engine(self, image: str, *, steps: bool) -> bool:
+        return self._gone(f"Image '{image}'", lambda: self._client().api.remove_image(image, noprune=not steps))
 
     def _builds(self) -> list[tuple[str, Path]]:
         """Containers that build, and the locks that they were made under."""

@@ -75,7 +75,8 @@ class Site:
         command += ["--break-system-packages"] if requirements.packages else []
         status, lines = self._uv(command)
         if status:
-            raise failure(fault("\n".join(lines), wanted, self.scoring.lines(), pinned), lines)
+            said = "\n".join(lines)
+            raise failure(fault(said, wanted, self.scoring.lines(), pinned, offline=self.offline), lines)
         self._copy_scoring()
         if requirements.packages:
             # conda packages for every Python come without; what does not compile nobody could import either.

@@ -46,10 +46,15 @@ def modelport() -> None:
 @_home
 @click.option("--backend", type=click.Choice(["process", "docker"]), default=None, help="What runs replicas.")
 def up(home: Path | None, backend: str | None) -> None:
-    """Start the background server, which brings the endpoints back."""
-    folder = home or launch.home_folder(backend or "process")
-    server = launch.find_or_start(folder.expanduser().resolve(), backend)
-    click.echo(f"Modelport {server.version} is up: process {server.pid}, {server.url}")
+    """Start the background server, which brings the endpoints back; without --backend, those of both backends."""
+    there = launch.homes(_folder(home))
+    if backend:
+        folders = [(home or launch.home_folder(backend)).expanduser().resolve()]
+    else:
+        folders = [each for each in there if (each / "state.db").exists()] or there[:1]
+    for folder in folders:
+        server = launch.find_or_start(folder, backend)
+        click.echo(f"Modelport {server.version} is up: process {server.pid}, {server.url}")
 
 
 @modelport.command()

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 
 import attrs
@@ -20,7 +21,7 @@ import attrs
 from modelport import errors
 from modelport.arm import faults
 from modelport.backends.base import Backend, Failure, Replica, Revision, revision_from
-from modelport.builds.base import Builder
+from modelport.builds.base import Builder, Built, Wanted
 from modelport.controlplane import auth, debugging, plan
 from modelport.controlplane.lanes import Lanes
 from modelport.controlplane.rules import Rules, loaded
@@ -213,7 +214,7 @@ class Jobs:
             parts = self._rules.parts(transaction, deployment)
         for note in plan.notes(deployment, parts.environment, self._rules.backend):
             self._tell(operation, note)
-        built = self._builder.build(plan.wanted(deployment, parts), partial(self._heard, operation))
+        built = self._built(operation, plan.wanted(deployment, parts))
         self._progress.pop(operation.id, None)
         for warning in built.warnings:
             self._tell(operation, f"{WARNING}{warning}")
@@ -237,6 +238,30 @@ class Jobs:
         if revision:
             for note in debugging.notes(deployment, revision, self._backend.replicas(revision.id)):
                 self._tell(operation, note)
+
+    def _built(self, operation: Operation, wanted: Wanted) -> Built:
+        """
+        What the deployment runs in.
+
+        A build hears that it is not wanted when it has a line to tell, which may take an hour: who deletes the
+        deployment does not wait for that.
+        """
+        building: Future[Built] = Future()
+
+        def build() -> None:
+            try:
+                building.set_result(self._builder.build(wanted, partial(self._heard, operation)))
+            except BaseException as error:  # noqa: BLE001 (it is raised below)
+                building.set_exception(error)
+            with self._changed:
+                self._changed.notify_all()
+
+        threading.Thread(target=build, name=f"modelport-build-{operation.id}", daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(lambda: building.done() or operation.id in self._given_up)
+        if not building.done():
+            self._go_on(operation)
+        return building.result()
 
     def _heard(self, operation: Operation, line: str) -> None:
         """Take note of a builder's line; what it builds may not be wanted any more."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from posixpath import normpath
 
 from attrs import evolve, frozen
 
@@ -135,7 +136,8 @@ def revision(deployment: OnlineDeployment, *, identifier: str, built: Built, par
         app_root=parts.app_root,
         entry_script=(code.scoring_script if code else None) or "",
         model_dir=parts.model_dir,
-        model_mount=f"{(deployment.model_mount_path or MODELS).rstrip('/')}/{parts.model}" if parts.model_dir else "",
+        # Docker mounts at the path without dots, and without them a script finds it.
+        model_mount=normpath(f"{deployment.model_mount_path or MODELS}/{parts.model}") if parts.model_dir else "",
         routes=_routes(parts.environment),
         azure_server=options.scoring_server == here.AZURE_SERVER,
         environment_variables={name: str(value) for name, value in deployment.environment_variables.items()},

@@ -133,6 +133,15 @@ class OnlineDeployment(Entity):
             yield Problem("endpoint_name", f"Deployment '{self.name}' has no endpoint_name: name its endpoint.")
         if self.code_configuration and not self.code_configuration.scoring_script:
             yield Problem("code_configuration.scoring_script", "Scoring script can't be empty.")
+        for name, value in self.environment_variables.items():
+            if not name or "=" in name or "\0" in f"{name}{value}":
+                message = (
+                    f"{name!r} cannot be given to a program: a name has a letter and no '=', and nothing has a NUL."
+                )
+                yield Problem("environment_variables", message)
+        if self.model_mount_path and not self.model_mount_path.startswith("/"):
+            message = f"'{self.model_mount_path}' is not absolute. Write '/{self.model_mount_path}'."
+            yield Problem("model_mount_path", message)
 
 
 @attrs.define(kw_only=True)

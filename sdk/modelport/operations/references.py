@@ -386,15 +386,16 @@ def anonymous_version(environment: Environment, digest: str) -> str:
     The version of an environment without a name, from what it is.
 
     Source: azure-ai-ml 1.35.2: SHA-256 of hex digits woven into each other: each part's digits stand between those of
-    the next part. A recording pins it.
+    the next part. A recording pins it. There a build context alone counts: another port for the same server would be
+    another version of the same name.
     """
-    parts = [digest] if environment.build else [environment.image or ""]
     if environment.build:
-        parts += [environment.build.dockerfile_path] if environment.build.dockerfile_path else []
+        parts = [digest, *([environment.build.dockerfile_path] if environment.build.dockerfile_path else [])]
     else:
-        config = environment.inference_config
-        parts += [_yaml(files.write(config, None))] if config else []
-        parts += [_yaml(environment.conda_file)] if isinstance(environment.conda_file, dict) else []
+        parts = [environment.image or ""]
+    config = environment.inference_config
+    parts += [_yaml(files.write(config, None))] if config else []
+    parts += [_yaml(environment.conda_file)] if isinstance(environment.conda_file, dict) else []
     woven = ""
     for part in parts:
         woven = woven.join(digest_of(part))

@@ -23,7 +23,13 @@ from typing import Any
 
 from attrs import frozen
 
-from modelport.errors import ModelportError, OperationInProgress, ResourceModifiedError, ValidationException
+from modelport.errors import (
+    ModelportError,
+    OperationInProgress,
+    ResourceModifiedError,
+    ServiceRequestError,
+    ValidationException,
+)
 from modelport.transports.sources import LEFT_OUT_OF_CODE, source
 
 logger = logging.getLogger(__name__)
@@ -164,6 +170,7 @@ class Watch:
     def _changed(self) -> bool:
         """Update the deployment, if its code is another one; False when there is none any more."""
         began = time.monotonic()
+        away = False
         while not self._closing.is_set():
             digest = _digest_or_none(self.folder)
             if digest is not None and digest == self._known:
@@ -173,6 +180,12 @@ class Watch:
                     return False
             except (OperationInProgress, ResourceModifiedError) as error:  # somebody else changes it just now
                 logger.debug("%s: %s", self._name, error.message)
+                self._closing.wait(_TICK / 1000)
+                continue
+            except ServiceRequestError as error:  # what was saved meanwhile is deployed when the server is back
+                if not away:
+                    logger.warning("%s waits with its new code: %s", self._name, error.message)
+                away = True
                 self._closing.wait(_TICK / 1000)
                 continue
             except ModelportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -144,7 +145,8 @@ class Background(RestTransport):
         except ServiceRequestError as error:
             found = launch.find(self._home)
             if found is None:
-                message = f"The background server of '{self._home}' is not up. Run `modelport up`, then try again."
+                up = shlex.join(["modelport", "up", "--home", str(self._home)])
+                message = f"The background server of '{self._home}' is not up. Run `{up}`, then try again."
                 raise ServiceRequestError(message) from error
             self._base_url = found.url  # what can be sent twice without harm is; the rest finds it the next time
             raise
