@@ -100,7 +100,7 @@ class KeptWorker(Worker):
         self._line = line
         self._served = -1
         self._leaving = False
-        # Ctrl-C reaches the keeper, too, which tells us in its own time; Granian bears one signal only.
+        # Ctrl-C reaches the keeper, too, which tells us in its own time.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         end_with_parent(keeper)
         threading.Thread(target=self._listen_to_keeper, name="keeper", daemon=True).start()

@@ -90,6 +90,50 @@ def test_a_second_sigterm_changes_nothing(serve):
     assert served.process.wait(timeout=10) == 0
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_signals_that_come_in_a_burst_are_one(serve, kind):
+    served = serve(f"""
+        import asyncio, time
+        def init(): pass
+        {kind} run(data):
+            print("inside")
+            {"await asyncio" if "async" in kind else "time"}.sleep(0.5)
+            return "done"
+    """)
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, 1)
+        served.wait_for(lambda: "inside" in served.log)
+        for number in [signal.SIGTERM, signal.SIGINT] * 200:
+            served.process.send_signal(number)
+        assert inside.result().body == b'"done"'
+    assert served.process.wait(timeout=10) == 0
+
+
+def test_several_runs_that_exit_at_once_are_all_answered_for(serve):
+    served = serve(
+        """
+        import threading
+        from modelport_scoring import concurrent
+        def init(): pass
+        together = threading.Barrier(8)
+        @concurrent(8)
+        def run(data):
+            together.wait()
+            raise SystemExit
+        """
+    )
+    with ThreadPoolExecutor(8) as clients:
+        assert [each.status for each in clients.map(served.score, range(8))] == [500] * 8
+    assert served.process.wait(timeout=10) == 1
+
+
+def test_a_grace_beyond_what_a_system_can_wait_for_is_the_longest_there_is(serve):
+    served = serve(SLEEPY, MODELPORT_GRACE_SECONDS="1e12")
+    served.process.terminate()
+    assert served.process.wait(timeout=10) == 0
+    assert "Traceback" not in served.log
+
+
 def test_a_script_that_exits_in_run_is_answered_for_and_ends_the_server(serve):
     served = serve(SLEEPY)
     answer = served.score("exit")
