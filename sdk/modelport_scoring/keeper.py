@@ -255,22 +255,26 @@ class Keeper:
 
     def _change_over(self) -> None:
         old, self._workers, self._fresh = self._workers, self._fresh, []
-        for worker in old:
-            worker.leaving = True
-            with contextlib.suppress(OSError):
-                worker.line.sendall(LEAVE)
-            worker.terminate_at = time.monotonic() + FAREWELL
-        self._retired += old
+        self._retire(old)
         if self._settings.failure_file is not None:
             self._settings.failure_file.unlink(missing_ok=True)  # of an edit that was broken
 
     def _give_up_fresh(self) -> None:
-        """End new workers that have never served, together."""
-        for worker in self._fresh:
+        """Let go of new workers, together. One that is ready serves already, beside those that there were."""
+        given_up, self._fresh = self._fresh, []
+        self._retire(given_up)
+
+    def _retire(self, workers: Sequence[Kept]) -> None:
+        """Have these workers finish what is inside and end; those that are not ready end at once."""
+        for worker in workers:
             worker.leaving = True
-            _send(worker, signal.SIGKILL)
-        self._retired += self._fresh
-        self._fresh = []
+            if worker.ready:
+                with contextlib.suppress(OSError):
+                    worker.line.sendall(LEAVE)
+                worker.terminate_at = time.monotonic() + FAREWELL
+            else:
+                self._terminate(worker)
+        self._retired += workers
 
     # end
 
