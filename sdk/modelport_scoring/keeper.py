@@ -134,6 +134,10 @@ class Keeper:
     def _everybody(self) -> list[Kept]:
         return [*self._workers, *self._fresh, *self._retired]
 
+    @property
+    def _somebody_serves(self) -> bool:
+        return any(each.ready for each in self._workers)
+
     # signals
 
     def _hear_signals(self) -> None:
@@ -180,7 +184,12 @@ class Keeper:
             return
         for number in [number for number, at in self._due.items() if at <= now]:
             del self._due[number]
-            self._workers.append(self._start(number))
+            try:
+                self._workers.append(self._start(number))
+            except OSError as error:  # no process, memory or descriptor is left: it may pass, and others serve
+                if not self._somebody_serves:
+                    raise
+                self._again(number, f"Worker {number} cannot be started: {error}")
 
     def _start(self, number: int) -> Kept:
         slot = self._free_slot()
@@ -250,8 +259,12 @@ class Keeper:
         self._changed = False
         log.info("The script's folder has changed: loading it anew.")
         self._due.clear()
-        for number in self._numbers:
-            self._fresh.append(self._start(number))
+        try:
+            for number in self._numbers:
+                self._fresh.append(self._start(number))
+        except OSError as error:
+            log.error("No worker can be started: %s.", error)  # noqa: TRY400  # where it happened says nothing
+            self._give_up()
 
     def _change_over(self) -> None:
         old, self._workers, self._fresh = self._workers, self._fresh, []
@@ -300,24 +313,27 @@ class Keeper:
         if self._stopping or worker.leaving:
             return
         if fresh or (self._settings.reload and not worker.ready):
-            self._give_up_fresh()
-            serving = "what was there before serves on" if self._workers else "nothing serves"
-            log.error("The script as it is now cannot be served: %s until it is changed again.", serving)
+            self._give_up()
         elif worker.ready:
             log.error("Worker %d %s; another one takes its place.", worker.pid, ending(status))
             self._due[worker.number] = time.monotonic()
-        elif any(each.ready for each in self._workers):
-            self._again(worker, status)
+        elif self._somebody_serves:
+            self._again(worker.number, f"Worker {worker.pid} {ending(status)} before it was ready")
         else:  # nobody serves, and nobody could
             log.error("Worker %d %s before it was ready: nobody serves.", worker.pid, ending(status))
             self._stop(status)
 
-    def _again(self, worker: Kept, status: int) -> None:
+    def _give_up(self) -> None:
+        self._give_up_fresh()
+        serving = "what was there before serves on" if self._workers else "nothing serves"
+        log.error("The script as it is now cannot be served: %s until it is changed again.", serving)
+
+    def _again(self, number: int, fault: str) -> None:
         """Start a worker that could not start again, later and later."""
         backoff = min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
         self._failures = min(self._failures + 1, 16)
-        log.error("Worker %d %s before it was ready; again in %g s.", worker.pid, ending(status), backoff)
-        self._due[worker.number] = time.monotonic() + backoff
+        log.error("%s; again in %g s.", fault, backoff)
+        self._due[number] = time.monotonic() + backoff
 
     def _stop(self, status: int) -> None:
         """End all workers; and this process with `status` when they have ended."""

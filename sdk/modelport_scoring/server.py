@@ -116,7 +116,7 @@ class Server:
     def _serve(self, server: OneProcess, handler: Any) -> int:
         server.signal_handler_interrupt = self._hear_early  # type: ignore[method-assign]  # of this one
         named = {each.name: each for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        _signals.signal = SimpleNamespace(signal=self._register, **named)  # type: ignore[attr-defined]  # all that it uses
+        _signals.signal = SimpleNamespace(signal=self._register, **named)  # type: ignore[assignment,attr-defined]  # all that it uses
         self._end_after_grace()
         server.listening = self._worker.listening()
         server.listening.listen(CONNECTIONS)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import threading
 import time
@@ -150,6 +151,21 @@ def test_a_worker_that_cannot_start_again_is_tried_less_and_less_often_while_oth
     served.wait_for(lambda: "before it was ready; again in 0.2 s" in served.log)
     assert served.score(1).status == 200
     script.write_text(good)
+    served.wait_for(lambda: len(answering(served)) == 2)
+
+
+@pytest.mark.parametrize("preload", ["false", "true"])
+def test_a_machine_that_has_no_room_for_another_worker_keeps_those_that_serve(serve, preload):
+    served = serve(SCRIPT, WORKER_COUNT="2", WORKER_PRELOAD=preload)
+    served.wait_for(lambda: len(answering(served)) == 2)
+    keeper = served.process.pid
+    limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+    held = len(list(Path(f"/proc/{keeper}/fd").iterdir()))
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (held - 1, limits[1]))
+    os.kill(min(workers(served)), signal.SIGKILL)
+    served.wait_for(lambda: "cannot be started: [Errno 24] Too many open files; again in 0.2 s" in served.log)
+    assert served.score(1).status == 200
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
     served.wait_for(lambda: len(answering(served)) == 2)
 
 
