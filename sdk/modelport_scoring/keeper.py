@@ -32,16 +32,21 @@ from typing import NoReturn
 
 from modelport_scoring.reload import changes
 from modelport_scoring.settings import Settings
-from modelport_scoring.shared import Board, Slot
+from modelport_scoring.shared import SILENCE, Board, Slot
 from modelport_scoring.sockets import bound, clear
 from modelport_scoring.worker import LEAVE, READY, VARIABLE, Worker, kept
 
 SCRIPT_FAULT = 3
 """Exit status when the script cannot be served. Source: azureml-inference-server-http."""
 
+CUT_OFF = 1
+"""Exit status when the end came in the middle of a request; the workers' own."""
+
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0
 TICK = 0.5
 """Seconds between two looks at what nothing wakes the keeper for."""
+STALLED = 1.0
+"""Seconds between two looks after which the keeper has not had its time, and so perhaps the workers neither."""
 FAREWELL = 1.0
 """Seconds that kept connections have for one more request, and with it the word that they end."""
 DUMP = 0.3
@@ -119,7 +124,7 @@ class Keeper:
         if self._serve:
             gc.collect()
             gc.freeze()  # a collection in a worker would write to all that it shares with the others
-        now = time.monotonic()
+        self._looked = self._trusted_from = now = time.monotonic()
         self._due = dict.fromkeys(self._numbers, now)
         while self._status is None or self._everybody:
             self._start_due(time.monotonic())
@@ -310,6 +315,8 @@ class Keeper:
                 group.remove(worker)
 
     def _ended(self, worker: Kept, status: int, *, fresh: bool) -> None:
+        if self._stopping and worker.ready and status:
+            self._status = self._status or CUT_OFF
         if self._stopping or worker.leaving:
             return
         if fresh or (self._settings.reload and not worker.ready):
@@ -352,7 +359,15 @@ class Keeper:
         worker.kill_at = time.monotonic() + self._settings.grace + SPARE
 
     def _look(self, now: float) -> None:
-        """See to those whose time has come."""
+        """
+        See to those whose time has come.
+
+        After a pause of everything (a container's, a virtual machine's) workers have been silent, too, and get the
+        time to say that they live.
+        """
+        if now - self._looked > STALLED:
+            self._trusted_from = now + SILENCE
+        self._looked = now
         for worker in self._everybody:
             if worker.terminate_at <= now:
                 self._terminate(worker)
@@ -364,7 +379,7 @@ class Keeper:
                 worker.kill_at = now + DUMP
 
     def _is_alive(self, worker: Kept, now: float) -> bool:
-        return self._slot(worker).is_alive(now, self._settings.worker_timeout)
+        return now < self._trusted_from or self._slot(worker).is_alive(now, self._settings.worker_timeout)
 
     def _slot(self, worker: Kept) -> Slot:
         return self._board.slots[worker.slot]
