@@ -33,7 +33,7 @@ from typing import NoReturn
 from modelport_scoring.reload import changes
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import SILENCE, Board, Slot
-from modelport_scoring.sockets import bound, clear
+from modelport_scoring.sockets import bound, clear, files
 from modelport_scoring.worker import LEAVE, READY, VARIABLE, Worker, kept
 
 SCRIPT_FAULT = 3
@@ -119,6 +119,7 @@ class Keeper:
         if settings.reload:
             self._selector.register(changes(settings.app_root), selectors.EVENT_READ, self._reload)
         self._shared = bound(settings.uds, settings.host, settings.port)
+        made = files(settings.uds, settings.health_uds, settings.metrics_uds)
         self._shared.setblocking(False)  # it is one for all workers, and so is this
         self._hear_signals()
         if self._serve:
@@ -132,7 +133,7 @@ class Keeper:
             self._wait()
             self._collect()
             self._look(time.monotonic())
-        clear(settings.uds, settings.health_uds, settings.metrics_uds)
+        clear(made)
         return self._status
 
     @property

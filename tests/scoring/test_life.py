@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from tests.scoring.conftest import UnixConnection
 
 SLEEPY = """
     import json, os, sys, time
@@ -167,6 +168,45 @@ def test_a_killed_predecessor_s_socket_is_taken_over(serve):
     served.launch()
     served.wait_until_ready()
     assert json.loads(served.score(0).body) == "done"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_successor_keeps_its_socket_when_its_predecessor_ends(serve, workers):
+    served = serve(
+        """
+        import pathlib, time
+        def init(): pass
+        def run(data):
+            print("inside", flush=True)
+            while not pathlib.Path("go").exists(): time.sleep(0.01)
+            return "done"
+        """,
+        MODELPORT_HEALTH_UDS="h",
+        WORKER_COUNT=workers,
+    )
+
+    def health():
+        with contextlib.closing(UnixConnection(served.folder / "h")) as probe, contextlib.suppress(OSError):
+            probe.request("GET", "/")
+            return probe.getresponse().status
+        return None
+
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, 1)
+        served.wait_for(lambda: "inside" in served.log)
+        first = served.process
+        first.terminate()
+        served.wait_for(lambda: health() == 503)
+        served.launch()
+        served.wait_for(lambda: health() == 200)
+        (served.folder / "app" / "go").touch()
+        assert inside.result().body == b'"done"'
+    assert first.wait(timeout=10) == 0
+    assert served.score(1).status == health() == 200
+    served.process.terminate()
+    assert served.process.wait(timeout=10) == 0
+    assert not served.uds.exists()
+    assert not (served.folder / "h").exists()
 
 
 def test_it_listens_on_a_port_of_this_machine(start):
