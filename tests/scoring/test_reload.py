@@ -158,6 +158,18 @@ def test_an_edit_of_a_script_whose_init_hangs_takes_its_place(start):
     assert "Traceback" not in served.log
 
 
+def test_a_folder_that_cannot_be_watched_is_told_of_and_served(start, tmp_path):
+    (tmp_path / "watchfiles.py").write_text(
+        "class PythonFilter: pass\ndef watch(*_, **__): raise OSError('OS file watch limit reached')\n"
+    )
+    served = start(SCRIPT.format(1), "--reload", PYTHONPATH=f"{tmp_path}:{SDK}").wait_until_ready()
+    served.wait_for(
+        lambda: f"Changes of {served.folder / 'app'} are not seen: OS file watch limit reached." in served.log
+    )
+    assert "Traceback" not in served.log
+    assert answers(served, 1)()
+
+
 def test_without_watchfiles_it_says_what_to_install(start, tmp_path):
     (tmp_path / "watchfiles.py").write_text("raise ImportError('there is none')")
     served = start(SCRIPT.format(1), "--reload", PYTHONPATH=f"{tmp_path}:{SDK}")
