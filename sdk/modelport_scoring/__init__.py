@@ -29,6 +29,7 @@ One process, unless more are asked for. Reading order, which is a request's way 
     exchange   one request and its one answer: ids, headers, status
     cors       which web pages may read the answers
     turns      who may be in run() now, and who waits
+    surroundings   what init() has set in its thread, for those that run() is in
     batches    several requests in one call of run()
     streams    answers that come in pieces
     deadlines  who took too long

@@ -24,6 +24,7 @@ from modelport_scoring.outcomes import RAN, Outcomes
 from modelport_scoring.records import Records
 from modelport_scoring.script import Script
 from modelport_scoring.settings import Settings
+from modelport_scoring.surroundings import Surroundings, found
 from modelport_scoring.swagger import Swagger
 from modelport_scoring.turns import Turns
 
@@ -85,10 +86,12 @@ class App(Outcomes):
     def _queue(self, note_runs: Callable[[int], None] | None) -> Turns[Exchange] | Batches[Exchange]:
         """Return what lets requests into run() in turn."""
         batching = self._script.batching
+        calls = self.places if batching is None else calls_of(self._script, self.places)
+        self._surroundings = Surroundings(found(alone=calls == 1))
         if batching is None:
-            return Turns(self.places, self._run, note_runs)
+            return Turns(calls, self._run, note_runs)
         sizes = self._counting.batched if self._counting is not None else None
-        return Batches(calls_of(self._script, self.places), batching, self._run_batch, note_runs, sizes)
+        return Batches(calls, batching, self._run_batch, note_runs, sizes)
 
     def __call__(self, protocol: WSGIProtocol, environ: dict[str, Any]) -> None:
         """Answer a request, or see to it that another thread will."""
@@ -185,6 +188,7 @@ class App(Outcomes):
         failure: BaseException | None = None
         result = None
         try:
+            self._surroundings.enter()
             result = self._input.call(exchange.data, lambda: request_headers(exchange.environ))
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
@@ -219,6 +223,7 @@ class App(Outcomes):
         exchanges[0].enter_with(exchanges[1:])
         started = time.perf_counter()
         try:
+            self._surroundings.enter()
             outcomes = results_of(self._input.call_batch([each.data for each in exchanges]), len(exchanges))
         except BaseException as error:  # noqa: BLE001  # the user's code, as in `_run`
             if len(exchanges) > 1 and isinstance(error, Exception) and not isinstance(error, MiscountError):

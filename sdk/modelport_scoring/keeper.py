@@ -32,16 +32,21 @@ from typing import NoReturn
 
 from modelport_scoring.reload import changes
 from modelport_scoring.settings import Settings
-from modelport_scoring.shared import Board, Slot
-from modelport_scoring.sockets import bound, clear
+from modelport_scoring.shared import SILENCE, Board, Slot
+from modelport_scoring.sockets import bound, clear, files
 from modelport_scoring.worker import LEAVE, READY, VARIABLE, Worker, kept
 
 SCRIPT_FAULT = 3
 """Exit status when the script cannot be served. Source: azureml-inference-server-http."""
 
+CUT_OFF = 1
+"""Exit status when the end came in the middle of a request; the workers' own."""
+
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 30.0
 TICK = 0.5
 """Seconds between two looks at what nothing wakes the keeper for."""
+STALLED = 1.0
+"""Seconds between two looks after which the keeper has not had its time, and so perhaps the workers neither."""
 FAREWELL = 1.0
 """Seconds that kept connections have for one more request, and with it the word that they end."""
 DUMP = 0.3
@@ -114,12 +119,13 @@ class Keeper:
         if settings.reload:
             self._selector.register(changes(settings.app_root), selectors.EVENT_READ, self._reload)
         self._shared = bound(settings.uds, settings.host, settings.port)
+        made = files(settings.uds, settings.health_uds, settings.metrics_uds)
         self._shared.setblocking(False)  # it is one for all workers, and so is this
         self._hear_signals()
         if self._serve:
             gc.collect()
             gc.freeze()  # a collection in a worker would write to all that it shares with the others
-        now = time.monotonic()
+        self._looked = self._trusted_from = now = time.monotonic()
         self._due = dict.fromkeys(self._numbers, now)
         while self._status is None or self._everybody:
             self._start_due(time.monotonic())
@@ -127,12 +133,16 @@ class Keeper:
             self._wait()
             self._collect()
             self._look(time.monotonic())
-        clear(settings.uds, settings.health_uds, settings.metrics_uds)
+        clear(made)
         return self._status
 
     @property
     def _everybody(self) -> list[Kept]:
         return [*self._workers, *self._fresh, *self._retired]
+
+    @property
+    def _somebody_serves(self) -> bool:
+        return any(each.ready for each in self._workers)
 
     # signals
 
@@ -180,7 +190,12 @@ class Keeper:
             return
         for number in [number for number, at in self._due.items() if at <= now]:
             del self._due[number]
-            self._workers.append(self._start(number))
+            try:
+                self._workers.append(self._start(number))
+            except OSError as error:  # no process, memory or descriptor is left: it may pass, and others serve
+                if not self._somebody_serves:
+                    raise
+                self._again(number, f"Worker {number} cannot be started: {error}")
 
     def _start(self, number: int) -> Kept:
         slot = self._free_slot()
@@ -250,27 +265,35 @@ class Keeper:
         self._changed = False
         log.info("The script's folder has changed: loading it anew.")
         self._due.clear()
-        for number in self._numbers:
-            self._fresh.append(self._start(number))
+        try:
+            for number in self._numbers:
+                self._fresh.append(self._start(number))
+        except OSError as error:
+            log.error("No worker can be started: %s.", error)  # noqa: TRY400  # where it happened says nothing
+            self._give_up()
 
     def _change_over(self) -> None:
         old, self._workers, self._fresh = self._workers, self._fresh, []
-        for worker in old:
-            worker.leaving = True
-            with contextlib.suppress(OSError):
-                worker.line.sendall(LEAVE)
-            worker.terminate_at = time.monotonic() + FAREWELL
-        self._retired += old
+        self._retire(old)
         if self._settings.failure_file is not None:
             self._settings.failure_file.unlink(missing_ok=True)  # of an edit that was broken
 
     def _give_up_fresh(self) -> None:
-        """End new workers that have never served, together."""
-        for worker in self._fresh:
+        """Let go of new workers, together. One that is ready serves already, beside those that there were."""
+        given_up, self._fresh = self._fresh, []
+        self._retire(given_up)
+
+    def _retire(self, workers: Sequence[Kept]) -> None:
+        """Have these workers finish what is inside and end; those that are not ready end at once."""
+        for worker in workers:
             worker.leaving = True
-            _send(worker, signal.SIGKILL)
-        self._retired += self._fresh
-        self._fresh = []
+            if worker.ready:
+                with contextlib.suppress(OSError):
+                    worker.line.sendall(LEAVE)
+                worker.terminate_at = time.monotonic() + FAREWELL
+            else:
+                self._terminate(worker)
+        self._retired += workers
 
     # end
 
@@ -293,27 +316,32 @@ class Keeper:
                 group.remove(worker)
 
     def _ended(self, worker: Kept, status: int, *, fresh: bool) -> None:
+        if self._stopping and worker.ready and status:
+            self._status = self._status or CUT_OFF
         if self._stopping or worker.leaving:
             return
         if fresh or (self._settings.reload and not worker.ready):
-            self._give_up_fresh()
-            serving = "what was there before serves on" if self._workers else "nothing serves"
-            log.error("The script as it is now cannot be served: %s until it is changed again.", serving)
+            self._give_up()
         elif worker.ready:
             log.error("Worker %d %s; another one takes its place.", worker.pid, ending(status))
             self._due[worker.number] = time.monotonic()
-        elif any(each.ready for each in self._workers):
-            self._again(worker, status)
+        elif self._somebody_serves:
+            self._again(worker.number, f"Worker {worker.pid} {ending(status)} before it was ready")
         else:  # nobody serves, and nobody could
             log.error("Worker %d %s before it was ready: nobody serves.", worker.pid, ending(status))
             self._stop(status)
 
-    def _again(self, worker: Kept, status: int) -> None:
+    def _give_up(self) -> None:
+        self._give_up_fresh()
+        serving = "what was there before serves on" if self._workers else "nothing serves"
+        log.error("The script as it is now cannot be served: %s until it is changed again.", serving)
+
+    def _again(self, number: int, fault: str) -> None:
         """Start a worker that could not start again, later and later."""
         backoff = min(FIRST_BACKOFF * 2**self._failures, LONGEST_BACKOFF)
         self._failures = min(self._failures + 1, 16)
-        log.error("Worker %d %s before it was ready; again in %g s.", worker.pid, ending(status), backoff)
-        self._due[worker.number] = time.monotonic() + backoff
+        log.error("%s; again in %g s.", fault, backoff)
+        self._due[number] = time.monotonic() + backoff
 
     def _stop(self, status: int) -> None:
         """End all workers; and this process with `status` when they have ended."""
@@ -332,7 +360,15 @@ class Keeper:
         worker.kill_at = time.monotonic() + self._settings.grace + SPARE
 
     def _look(self, now: float) -> None:
-        """See to those whose time has come."""
+        """
+        See to those whose time has come.
+
+        After a pause of everything (a container's, a virtual machine's) workers have been silent, too, and get the
+        time to say that they live.
+        """
+        if now - self._looked > STALLED:
+            self._trusted_from = now + SILENCE
+        self._looked = now
         for worker in self._everybody:
             if worker.terminate_at <= now:
                 self._terminate(worker)
@@ -344,7 +380,7 @@ class Keeper:
                 worker.kill_at = now + DUMP
 
     def _is_alive(self, worker: Kept, now: float) -> bool:
-        return self._slot(worker).is_alive(now, self._settings.worker_timeout)
+        return now < self._trusted_from or self._slot(worker).is_alive(now, self._settings.worker_timeout)
 
     def _slot(self, worker: Kept) -> Slot:
         return self._board.slots[worker.slot]

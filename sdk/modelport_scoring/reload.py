@@ -8,6 +8,7 @@ a log that goes there, would have it loaded anew for ever.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from importlib import import_module
@@ -15,6 +16,8 @@ from pathlib import Path
 
 GATHER_MILLISECONDS = 200
 """How long changes are gathered: editors write a file in several steps."""
+
+log = logging.getLogger(__name__)
 
 
 class NoWatcherError(Exception):
@@ -38,8 +41,11 @@ def changes(folder: Path) -> int:
     def watch() -> None:
         sources = watchfiles.PythonFilter()
         gathered = {"debounce": GATHER_MILLISECONDS, "step": 20}
-        for _ in watchfiles.watch(folder, watch_filter=sources, raise_interrupt=False, **gathered):
-            os.write(theirs, b"!")
+        try:
+            for _ in watchfiles.watch(folder, watch_filter=sources, raise_interrupt=False, **gathered):
+                os.write(theirs, b"!")
+        except Exception as error:  # noqa: BLE001  # the system watches no more files for this user, say
+            log.error("Changes of %s are not seen: %s. Mend that and start the server again.", folder, error)  # noqa: TRY400
 
     threading.Thread(target=watch, name="reload", daemon=True).start()
     return ours

@@ -7,7 +7,7 @@ worker that outlives its parent and no parent that answers for a dead worker, an
 the exit status is the script's own. So the worker's function is called in this
 process instead of in a child; that, and the callback with which a request can be
 answered from another thread, are places below Granian's public surface; the third is
-the socket, which is ours (`sockets`).
+the socket, which is ours (`sockets`), and the fourth how it hears signals.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import granian
+from granian import _signals
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
@@ -41,6 +43,12 @@ CONNECTIONS = 1024
 
 IDLE_SECONDS = 1
 """After which a thread ends that has nothing to do: requests go around all threads, and each finds a cold cache."""
+
+STACK_BYTES = 8 * 1024 * 1024
+"""Of each thread that run() is in: what systems give the main one, where Azure's is. Rust's threads have a quarter."""
+
+LONGEST_GRACE = 2**31 - 2
+"""Seconds. An alarm takes no more."""
 
 Handler = Callable[[WSGIProtocol, "dict[str, Any]"], None]
 
@@ -77,8 +85,7 @@ class Server:
         self._settings = settings
         self._worker = worker
         self._status = 0
-        self._stopping = False
-        self._told_early = False
+        self._told_early = self._told = False
         self._served = threading.Event()
 
     @staticmethod
@@ -101,6 +108,7 @@ class Server:
     def serve(self, handler: Handler) -> int:
         """Serve until a signal or `end`; return the exit status. Must be called in the main thread."""
         handler = self._worker.handler(handler)
+        os.environ.setdefault("RUST_MIN_STACK", str(STACK_BYTES))  # read when Granian makes its first thread
         mp._wsgi_call_wrap = lambda *_: handler  # type: ignore[attr-defined]  # noqa: SLF001  # see above
         return self._serve(self._made(Interfaces.WSGI, CONNECTIONS), handler)
 
@@ -111,6 +119,8 @@ class Server:
 
     def _serve(self, server: OneProcess, handler: Any) -> int:
         server.signal_handler_interrupt = self._hear_early  # type: ignore[method-assign]  # of this one
+        named = {each.name: each for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        _signals.signal = SimpleNamespace(signal=self._register, **named)  # type: ignore[assignment,attr-defined]  # all that it uses
         self._end_after_grace()
         server.listening = self._worker.listening()
         server.listening.listen(CONNECTIONS)
@@ -131,7 +141,7 @@ class Server:
 
         Granian owns the signals' handlers, which Python runs in the main thread, and that one sleeps: a system
         that gives a signal to another thread does not wake it. The wakeup descriptor hears of every signal, so
-        the thread here nudges it. Not with the same signal: Granian's handler hangs when it is called twice.
+        the thread here nudges it.
         """
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -144,12 +154,12 @@ class Server:
         def wait() -> None:
             while os.read(reader, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
                 pass
-            self._stopping = True
             self._worker.end()
             # Granian before 2.8 (Python 3.9) may lock itself and the GIL up when it ends on a loop, and then no
             # thread of Python's runs any more. The system's own clock needs none.
-            signal.alarm(math.ceil(self._settings.grace) + 1)
-            deadline = time.monotonic() + self._settings.grace
+            grace = min(self._settings.grace, LONGEST_GRACE)
+            signal.alarm(math.ceil(grace) + 1)
+            deadline = time.monotonic() + grace
             while not self._served.wait(0.05) and time.monotonic() < deadline:
                 signal.pthread_kill(main_thread, signal.SIGURG)
             time.sleep(max(0.0, deadline - time.monotonic()))
@@ -163,11 +173,21 @@ class Server:
         self._told_early = True
 
     def _pass_on(self, *_: object) -> None:
-        # Python runs pending handlers by number: Granian's for SIGTERM has had its turn before this one.
-        if self._told_early:
-            if signal.getsignal(signal.SIGTERM) != self._hear_early:  # the worker's, from now on
-                self._told_early = False
-                signal.raise_signal(signal.SIGTERM)
-        elif self._stopping:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._told_early and signal.getsignal(signal.SIGTERM) != self._hear_early:  # the worker's, from now on
+            self._told_early = False
+            signal.raise_signal(signal.SIGTERM)
+
+    def _register(self, number: int, handler: Callable[..., object]) -> None:
+        """
+        What Granian has in the place of `signal.signal`.
+
+        The handler of its worker keeps the interpreter to itself for ever when it is called twice, and a signal may
+        come twice in a moment: to the group and to the process, by an impatient Ctrl-C, by two run() that exit.
+        """
+
+        def hear(*told: object) -> None:
+            if not self._told:
+                self._told = True
+                handler(*told)
+
+        signal.signal(number, handler if handler == self._hear_early or number == signal.SIGHUP else hear)

@@ -7,8 +7,13 @@ listen, be shared by several workers, and be listened on before the server says 
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterable
 from pathlib import Path
+
+File = tuple[Path, "tuple[int, int]"]
+"""The path of a Unix socket, and what tells its file from a later one there."""
 
 
 def bound(uds: Path | None, host: str, port: int) -> socket.socket:
@@ -41,8 +46,19 @@ def _unix(path: Path) -> socket.socket:
     return made
 
 
-def clear(*paths: Path | None) -> None:
-    """Remove the files of Unix sockets."""
-    for path in paths:
-        if path is not None:
-            path.unlink(missing_ok=True)
+def files(*paths: Path | None) -> list[File]:
+    """Return the files of Unix sockets, as they are now."""
+    return [(path, _identity(path)) for path in paths if path is not None]
+
+
+def clear(made: Iterable[File]) -> None:
+    """Remove these files, unless another server has put its own in their place."""
+    for path, identity in made:
+        with contextlib.suppress(FileNotFoundError):
+            if _identity(path) == identity:
+                path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns  # a number alone is soon given to another file

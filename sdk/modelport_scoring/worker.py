@@ -22,7 +22,7 @@ from modelport_scoring.asgi import ASGIHandler, Receive, Send
 from modelport_scoring.orphans import end_with_parent
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board, Slot
-from modelport_scoring.sockets import bound, clear
+from modelport_scoring.sockets import File, bound, clear, files
 
 VARIABLE = "MODELPORT_WORKER"
 READY, LEAVE = b"r", b"l"
@@ -44,6 +44,7 @@ class Worker:
         self.settings = settings
         self._board = board
         self.slot: Slot | None = board.slots[slot] if board else None
+        self._files: list[File] = []
 
     @property
     def note_runs(self) -> Callable[[int], None] | None:
@@ -57,7 +58,10 @@ class Worker:
         Raises:
             OSError: Its address cannot be had.
         """
-        return bound(self.settings.uds, self.settings.host, self.settings.port)
+        settings = self.settings
+        made = bound(settings.uds, settings.host, settings.port)
+        self._files = files(settings.uds, settings.health_uds, settings.metrics_uds)
+        return made
 
     def handler(self, handler: Any) -> Any:
         """The handler, as it is to be called."""
@@ -79,7 +83,7 @@ class Worker:
 
     def close(self) -> None:
         """Clear away what the end of a server leaves."""
-        clear(self.settings.uds, self.settings.health_uds, self.settings.metrics_uds)
+        clear(self._files)
 
 
 class KeptWorker(Worker):
@@ -100,7 +104,7 @@ class KeptWorker(Worker):
         self._line = line
         self._served = -1
         self._leaving = False
-        # Ctrl-C reaches the keeper, too, which tells us in its own time; Granian bears one signal only.
+        # Ctrl-C reaches the keeper, too, which tells us in its own time.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         end_with_parent(keeper)
         threading.Thread(target=self._listen_to_keeper, name="keeper", daemon=True).start()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from tests.scoring.conftest import UnixConnection
 
 SLEEPY = """
     import json, os, sys, time
@@ -90,6 +91,50 @@ def test_a_second_sigterm_changes_nothing(serve):
     assert served.process.wait(timeout=10) == 0
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_signals_that_come_in_a_burst_are_one(serve, kind):
+    served = serve(f"""
+        import asyncio, time
+        def init(): pass
+        {kind} run(data):
+            print("inside")
+            {"await asyncio" if "async" in kind else "time"}.sleep(0.5)
+            return "done"
+    """)
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, 1)
+        served.wait_for(lambda: "inside" in served.log)
+        for number in [signal.SIGTERM, signal.SIGINT] * 200:
+            served.process.send_signal(number)
+        assert inside.result().body == b'"done"'
+    assert served.process.wait(timeout=10) == 0
+
+
+def test_several_runs_that_exit_at_once_are_all_answered_for(serve):
+    served = serve(
+        """
+        import threading
+        from modelport_scoring import concurrent
+        def init(): pass
+        together = threading.Barrier(8)
+        @concurrent(8)
+        def run(data):
+            together.wait()
+            raise SystemExit
+        """
+    )
+    with ThreadPoolExecutor(8) as clients:
+        assert [each.status for each in clients.map(served.score, range(8))] == [500] * 8
+    assert served.process.wait(timeout=10) == 1
+
+
+def test_a_grace_beyond_what_a_system_can_wait_for_is_the_longest_there_is(serve):
+    served = serve(SLEEPY, MODELPORT_GRACE_SECONDS="1e12")
+    served.process.terminate()
+    assert served.process.wait(timeout=10) == 0
+    assert "Traceback" not in served.log
+
+
 def test_a_script_that_exits_in_run_is_answered_for_and_ends_the_server(serve):
     served = serve(SLEEPY)
     answer = served.score("exit")
@@ -123,6 +168,45 @@ def test_a_killed_predecessor_s_socket_is_taken_over(serve):
     served.launch()
     served.wait_until_ready()
     assert json.loads(served.score(0).body) == "done"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_successor_keeps_its_socket_when_its_predecessor_ends(serve, workers):
+    served = serve(
+        """
+        import pathlib, time
+        def init(): pass
+        def run(data):
+            print("inside", flush=True)
+            while not pathlib.Path("go").exists(): time.sleep(0.01)
+            return "done"
+        """,
+        MODELPORT_HEALTH_UDS="h",
+        WORKER_COUNT=workers,
+    )
+
+    def health():
+        with contextlib.closing(UnixConnection(served.folder / "h")) as probe, contextlib.suppress(OSError):
+            probe.request("GET", "/")
+            return probe.getresponse().status
+        return None
+
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, 1)
+        served.wait_for(lambda: "inside" in served.log)
+        first = served.process
+        first.terminate()
+        served.wait_for(lambda: health() == 503)
+        served.launch()
+        served.wait_for(lambda: health() == 200)
+        (served.folder / "app" / "go").touch()
+        assert inside.result().body == b'"done"'
+    assert first.wait(timeout=10) == 0
+    assert served.score(1).status == health() == 200
+    served.process.terminate()
+    assert served.process.wait(timeout=10) == 0
+    assert not served.uds.exists()
+    assert not (served.folder / "h").exists()
 
 
 def test_it_listens_on_a_port_of_this_machine(start):

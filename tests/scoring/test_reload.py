@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
 import modelport_scoring
 
 SDK = Path(modelport_scoring.__file__).parents[1]
@@ -109,6 +111,63 @@ def test_no_request_fails_over_ten_edits_under_load(serve):
             stop.set()
     assert failed == []
     assert seen[-1] == 10
+
+
+def test_an_edit_in_the_middle_of_another_loses_no_request_of_a_worker_that_serves_already(serve):
+    served = serve(SCRIPT.format(0), "--reload", WORKER_COUNT="2")
+    half = """
+import os, time
+def init():
+    try:
+        os.close(os.open("one", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        time.sleep(600)
+def run(data):
+    print("inside", flush=True)
+    while not os.path.exists("go"): time.sleep(0.01)
+    return 1
+"""
+    served.wait_for(lambda: served.log.count("init() passed") == 2)
+    edit(served, half)
+    with ThreadPoolExecutor(8) as clients:
+        served.wait_for(lambda: served.log.count("init() passed") == 3)
+        asked = []
+
+        def is_inside():
+            asked.append(clients.submit(served.score, 0))
+            return "inside" in served.log
+
+        served.wait_for(is_inside)
+        edit(served, SCRIPT.format(2))
+        served.wait_for(lambda: served.log.count("init() passed") == 5)
+        (served.folder / "app" / "go").touch()
+        assert {each.result().status for each in asked} == {200}
+    served.wait_for(answers(served, 2))
+
+
+def test_an_edit_of_a_script_whose_init_hangs_takes_its_place(start):
+    served = start(
+        "import time\ndef init():\n    print('hangs', flush=True)\n    time.sleep(600)\ndef run(data): pass\n",
+        "--reload",
+    )
+    served.wait_for(lambda: "hangs" in served.log)
+    edit(served, SCRIPT.format(2))
+    served.wait_until_ready()
+    assert answers(served, 2)()
+    served.wait_for(lambda: len(psutil.Process(served.process.pid).children()) == 1)
+    assert "Traceback" not in served.log
+
+
+def test_a_folder_that_cannot_be_watched_is_told_of_and_served(start, tmp_path):
+    (tmp_path / "watchfiles.py").write_text(
+        "class PythonFilter: pass\ndef watch(*_, **__): raise OSError('OS file watch limit reached')\n"
+    )
+    served = start(SCRIPT.format(1), "--reload", PYTHONPATH=f"{tmp_path}:{SDK}").wait_until_ready()
+    served.wait_for(
+        lambda: f"Changes of {served.folder / 'app'} are not seen: OS file watch limit reached." in served.log
+    )
+    assert "Traceback" not in served.log
+    assert answers(served, 1)()
 
 
 def test_without_watchfiles_it_says_what_to_install(start, tmp_path):

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import threading
 import time
@@ -153,6 +154,21 @@ def test_a_worker_that_cannot_start_again_is_tried_less_and_less_often_while_oth
     served.wait_for(lambda: len(answering(served)) == 2)
 
 
+@pytest.mark.parametrize("preload", ["false", "true"])
+def test_a_machine_that_has_no_room_for_another_worker_keeps_those_that_serve(serve, preload):
+    served = serve(SCRIPT, WORKER_COUNT="2", WORKER_PRELOAD=preload)
+    served.wait_for(lambda: len(answering(served)) == 2)
+    keeper = served.process.pid
+    limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+    held = len(list(Path(f"/proc/{keeper}/fd").iterdir()))
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (held - 1, limits[1]))
+    os.kill(min(workers(served)), signal.SIGKILL)
+    served.wait_for(lambda: "cannot be started: [Errno 24] Too many open files; again in 0.2 s" in served.log)
+    assert served.score(1).status == 200
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, limits)
+    served.wait_for(lambda: len(answering(served)) == 2)
+
+
 def test_a_worker_that_is_silent_for_too_long_is_ended_and_its_log_says_where_it_was(serve):
     served = serve(SCRIPT, WORKER_COUNT="2", WORKER_TIMEOUT="1.5")
     with ThreadPoolExecutor(1) as clients:
@@ -162,6 +178,23 @@ def test_a_worker_that_is_silent_for_too_long_is_ended_and_its_log_says_where_it
             stuck.result()
     assert 'score.py", line 13 in run' in served.log
     assert served.score(1).status == 200
+
+
+def test_workers_that_were_paused_with_their_keeper_are_not_ended_for_it(serve):
+    served = serve(SCRIPT, WORKER_COUNT="2", WORKER_TIMEOUT="1.2")
+    served.wait_for(lambda: len(answering(served)) == 2)
+    before = workers(served)
+    keeper = psutil.Process(served.process.pid)
+    for pid in [keeper.pid, *before]:
+        os.kill(pid, signal.SIGSTOP)
+    paused, switches = time.monotonic(), keeper.num_ctx_switches().voluntary
+    served.wait_for(lambda: time.monotonic() - paused > 2)
+    os.kill(keeper.pid, signal.SIGCONT)
+    served.wait_for(lambda: keeper.num_ctx_switches().voluntary > switches + 2)  # it has looked
+    for pid in before:
+        os.kill(pid, signal.SIGCONT)
+    assert {each for _ in range(5) for each in answering(served)} <= before
+    assert "no sign of life" not in served.log
 
 
 def test_a_long_run_that_lets_others_live_is_no_silence(serve):
@@ -190,7 +223,7 @@ def test_the_grace_ends_workers_that_go_on_even_with_the_interpreter_to_themselv
         inside = clients.submit(served.score, "hold")
         served.wait_for(lambda: "holding" in served.log)
         served.process.terminate()
-        assert served.process.wait(timeout=10) == 0
+        assert served.process.wait(timeout=10) == 1
         with pytest.raises((OSError, http.client.HTTPException)):
             inside.result()
 
