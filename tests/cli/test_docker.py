@@ -39,14 +39,22 @@ def deployed(home, docker_engine, tmp_path):
         home.run("prune")
 
 
+def made_by(home, docker_engine):
+    """Ids of the images that were made for a home."""
+    found = docker_engine.api.images(filters={"label": "modelport.folder"})
+    return sorted(each["Id"] for each in found if each["Labels"]["modelport.folder"].startswith(str(home.folder)))
+
+
 def test_status_down_up_and_prune_are_about_both_workspaces(deployed, docker_engine, until):
     labels = {"label": [f"modelport.home={deployed.folder / 'docker' / 'run' / 'r'}"]}
     said = json.loads(deployed.run("status", "--json").stdout)
     assert (said["backend"], said["endpoints"]) == ("process", [])
     assert (said["docker"]["backend"], [each["name"] for each in said["docker"]["endpoints"]]) == ("docker", ["tides"])
     assert len(docker_engine.containers.list(filters=labels)) == 2
-    kept = deployed.run("prune").stdout
-    assert "Removed" not in kept, "what is served from stays"
+    images = made_by(deployed, docker_engine)
+    assert images
+    deployed.run("prune")  # whatever homes that are gone have left
+    assert made_by(deployed, docker_engine) == images, "what is served from stays"
     assert deployed.run("down").stdout == "Modelport is down.\n"
     assert docker_engine.containers.list(all=True, filters=labels) == []
     assert docker_engine.networks.list(filters=labels) == []
