@@ -19,6 +19,7 @@ One process, unless more are asked for. Reading order, which is a request's way 
     script     the user's code: loading it, calling it, and saying what is wrong with it
     inputs     what run() is given: text, the request, or arguments
     typed      what it is given by its annotations; `annotations`, `shapes`, `conversions`, `arrays` are its parts
+    flask_context   Flask's `request` in run(), for scripts that use it
     schemas    what inference-schema's decorators say of them
     swagger    /swagger.json, of that; `openapi` and `examples` for typed scripts
     server     Granian, its signals, and the end of the process

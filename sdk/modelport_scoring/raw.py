@@ -31,17 +31,22 @@ def rawhttp(function: Function) -> Function:
     return function
 
 
+def with_body(environ: Mapping[str, Any], body: bytes) -> dict[str, Any]:
+    """Return a WSGI environment whose body has been read already as one that has it."""
+    # Read up to its end, with or without a length: where the client told none, the script sees none.
+    own = {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}
+    if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and environ.get("REMOTE_ADDR", "") in PROXIES:
+        own["wsgi.url_scheme"] = "https"
+    return {"SCRIPT_NAME": "", **environ, **own}
+
+
 class AMLRequest(Request):
     """The request, as Flask has it: `method`, `args`, `headers`, `files`, `form`, `get_data()`, `get_json()`, …"""
 
     @classmethod
     def of(cls, environ: Mapping[str, Any], body: bytes) -> AMLRequest:
         """Return the request in a WSGI environment whose body has been read already."""
-        # Read up to its end, with or without a length: where the client told none, the script sees none.
-        own = {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True}
-        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and environ.get("REMOTE_ADDR", "") in PROXIES:
-            own["wsgi.url_scheme"] = "https"
-        return cls({"SCRIPT_NAME": "", **environ, **own})
+        return cls(with_body(environ, body))
 
 
 class AMLResponse(Response):

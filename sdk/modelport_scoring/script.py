@@ -81,7 +81,7 @@ class Script:
         self.batching = marks.batching_of(self._run)
         self.concurrency = marks.concurrency_of(self._run)
         self.loop = loops.Loop() if loops.is_asynchronous(self._run) else None
-        self.input = self._chosen_input()
+        self.input = self._in_flask(self._chosen_input())
 
     def init(self) -> None:
         """
@@ -165,6 +165,13 @@ class Script:
                 log.info("%s: the body is text, as in Azure. With run(*, …) it is an object.", signature(self._run))
         chosen = inputs.Raw if raw else inputs.Arguments if self._decorated else inputs.Text
         return chosen(self._run, data, with_headers=with_headers)
+
+    def _in_flask(self, chosen: inputs.Text) -> inputs.Text:
+        """Return what calls run() where Flask's `request` is known, if the script can have asked for it."""
+        if "flask" not in sys.modules or self.loop is not None:
+            return chosen
+        flask_context = import_module(f"{__package__}.flask_context")
+        return flask_context.InFlask(chosen) if flask_context.is_used_below(self._root + os.sep) else chosen
 
     def _typed_input(self, parameters: list[inspect.Parameter], *, with_headers: bool) -> inputs.Text:
         """Return what calls a run() whose annotations want more than text."""
