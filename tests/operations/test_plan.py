@@ -153,7 +153,7 @@ def test_a_new_deployment_is_created_and_gets_no_traffic(live, sources, sent, tm
         ({"model": "azureml:nothing:1"}, "model", "does not have it"),
         ({"environment": "azureml:nothing:1"}, "environment", "does not have it"),
         ({"model": "azureml://registries/harbour/models/net/versions/1"}, "model", "does not have it"),
-        ({"code_configuration": None}, "code_configuration", "needs a container"),
+        ({"code_configuration": None}, "code_configuration", "a model without a script"),
         ({"environment": Environment(image="any", inference_config=_ROUTES)}, "environment.inference_config", "own"),
         (
             {"environment": Environment(image="any", conda_file={"dependencies": ["python", "numpy==="]})},
