@@ -100,18 +100,21 @@ class Shelf:
         Who starts an image of their own from one of these has its labels too: only what bears our names goes, and what
         a container uses, or was made from it, keeps it.
         """
+        removed: list[str] = []
+        while gone := self._remove_childless():  # then what they were made from
+            removed += gone
+        return removed
+
+    def _remove_childless(self) -> list[str]:
+        """Remove those of them that nothing else was made from; returns their names."""
         with engine.told("Images"):
             found = self._client().api.images(filters={"label": FOLDER})
         removed: list[str] = []
-        for each in sorted(found, key=lambda each: each["Created"], reverse=True):  # what was made from another first
+        for each in found:
             names = each["RepoTags"] or []
-            image, ours = each["Id"], all(name.startswith(NAMES) for name in names)
-            if (
-                names
-                and ours
-                and engine.is_nowhere(Path(each["Labels"][FOLDER]))
-                and self._gone_from_engine(image, steps=True)
-            ):
+            ours = bool(names) and all(name.startswith(NAMES) for name in names)
+            stray = ours and engine.is_nowhere(Path(each["Labels"][FOLDER]))
+            if stray and self._gone_from_engine(each["Id"], steps=True):
                 removed += names
         return removed
 
