@@ -33,6 +33,7 @@ SDK = Path(modelport.__file__).parent.parent
 
 def replicas_in(folder):
     """The live processes whose environment names the folder, children of replicas among them but those for probes."""
+    psutil.process_iter.cache_clear()  # or one with the pid of another, looked at before, could not be killed
     return [
         process
         for process in psutil.process_iter(["environ", "status", "name"])

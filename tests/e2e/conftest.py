@@ -91,6 +91,7 @@ def ended(process):
 
 def naming(*texts):
     """The live processes whose command line names one of `texts`, but those that replicas fork for their probes."""
+    psutil.process_iter.cache_clear()  # or one with the pid of another, looked at before, could not be killed
     found = []
     for process in psutil.process_iter(["cmdline", "status", "name"]):
         line = " ".join(process.info["cmdline"] or ())

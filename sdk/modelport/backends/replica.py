@@ -283,6 +283,7 @@ def marked(folder: Path) -> dict[str, list[psutil.Process]]:
 
     Their environment names it; children inherit that, also those with a session of their own.
     """
+    psutil.process_iter.cache_clear()  # or a process with the pid of one that was looked at before is taken for gone
     found: dict[str, list[psutil.Process]] = {}
     for process in psutil.process_iter(["environ"]):
         path = Path((process.info["environ"] or {}).get("MODELPORT_FAILURE_FILE", ""))
