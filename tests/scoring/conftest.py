@@ -65,14 +65,16 @@ class Served:
             "MODELPORT_FAILURE_FILE": str(self.failure_file),
             **environment,
         }
+        self._launched: list[subprocess.Popen[bytes]] = []
         self.launch()
 
     def launch(self) -> None:
-        """Start the process; a second time too, when the first has ended."""
+        """Start the process, or one more, which is `process` from then on."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 self._arguments, cwd=self.folder, env=self._environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self._launched.append(self.process)
 
     @property
     def log(self) -> str:
@@ -126,8 +128,9 @@ class Served:
             time.sleep(0.01)
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        for process in self._launched:
+            process.kill()
+            process.wait()
 
 
 Serve = Callable[..., Served]
