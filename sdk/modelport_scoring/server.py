@@ -118,7 +118,7 @@ class Server:
         return self._serve(self._made(Interfaces.ASGINL, 1), self._worker.task_handler(handler))
 
     def _serve(self, server: OneProcess, handler: Any) -> int:
-        server.signal_handler_interrupt = self._hear_early  # type: ignore[method-assign]  # of this one
+        server.signal_handler_interrupt = self._hear_early  # type: ignore[method-assign]  # not the worker's yet
         named = {each.name: each for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         _signals.signal = SimpleNamespace(signal=self._register, **named)  # type: ignore[assignment,attr-defined]  # all that it uses
         self._end_after_grace()
@@ -148,7 +148,7 @@ class Server:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear_early)
-        signal.signal(signal.SIGURG, self._pass_on)
+        signal.signal(signal.SIGURG, lambda *_: None)
         main_thread = threading.get_ident()
 
         def wait() -> None:
@@ -172,11 +172,6 @@ class Server:
         """Remember a signal that came before Granian's worker could hear it: clients may be connected already."""
         self._told_early = True
 
-    def _pass_on(self, *_: object) -> None:
-        if self._told_early and signal.getsignal(signal.SIGTERM) != self._hear_early:  # the worker's, from now on
-            self._told_early = False
-            signal.raise_signal(signal.SIGTERM)
-
     def _register(self, number: int, handler: Callable[..., object]) -> None:
         """
         What Granian has in the place of `signal.signal`.
@@ -190,4 +185,9 @@ class Server:
                 self._told = True
                 handler(*told)
 
-        signal.signal(number, handler if handler == self._hear_early or number == signal.SIGHUP else hear)
+        if number == signal.SIGHUP or handler == self._hear_early:
+            signal.signal(number, handler)
+            return
+        signal.signal(number, hear)
+        if self._told_early:
+            hear(number, None)
