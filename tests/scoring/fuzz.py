@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import select
 import shutil
 import socket
 import sys
@@ -356,14 +357,11 @@ def _exchanged(uds: Path, sent: Sent) -> tuple[int, bytes]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(MOST_SECONDS)
         connection.connect(str(uds))
-        received = b""
-        # A refusal may be there, and the connection closed, before all is sent.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(sent.data)
+        received = _sent(connection, sent.data)
         connection.settimeout(MOST_SECONDS if sent.sound else 0.005)
         with suppress(ConnectionResetError):
             try:
-                received = connection.recv(1 << 20)
+                received = received or connection.recv(1 << 20)
             except TimeoutError:
                 if sent.sound:
                     raise FaultError(f"No answer within {MOST_SECONDS} s.") from None
@@ -379,6 +377,30 @@ def _exchanged(uds: Path, sent: Sent) -> tuple[int, bytes]:
         head, _, body = body.partition(b"\r\n\r\n")
     matched = re.match(rb"HTTP/1\.[01] (\d{3}) ", head)
     return (int(matched[1]) if matched else 0), body
+
+
+def _sent(connection: socket.socket, data: bytes) -> bytes:
+    """
+    Send all; return what has been answered meanwhile.
+
+    As any client must, it reads while it sends: a server takes no more from one that leaves its answer. A refusal may
+    be there, and the connection closed, before all is sent.
+    """
+    received, unsent = b"", memoryview(data)
+    connection.setblocking(False)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while unsent:
+            readable, writable, _ = select.select([connection], [connection], [], MOST_SECONDS)
+            if readable:
+                more = connection.recv(1 << 20)
+                if not more:
+                    break
+                received += more
+            elif writable:
+                unsent = unsent[connection.send(unsent) :]
+            else:
+                raise FaultError(f"It neither reads nor answers for {MOST_SECONDS} s.")
+    return received
 
 
 def _rest(connection: socket.socket, received: bytes) -> bytes:
