@@ -1,5 +1,6 @@
 """Azure on a bad day: what a client makes of breaks, throttling, jumping clocks, ended tokens and endless answers."""
 
+import itertools
 import json
 import math
 import socket
@@ -454,10 +455,10 @@ def test_a_change_that_would_lose_anothers_is_refused(azure_stub, tides):
 
 def test_many_threads_share_a_client(azure_stub, tides):
     azure_stub.faults = [times(10, Reset(), method="GET"), times(10, Say(503), method="GET")]
-    made = []
+    made, numbers = [], itertools.count()
 
     def work():
-        name = f"tides-{len(made)}-{threading.get_ident() % 10_000}"
+        name = f"tides-{next(numbers)}"
         made.append(_put_endpoint(tides, name).name)
         assert tides.online_endpoints.get(name).name == name
         tides.online_endpoints.begin_delete(name).result(60)
