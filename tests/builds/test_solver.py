@@ -186,7 +186,7 @@ def test_a_lock_that_the_channel_cannot_meet_any_more_is_solved_again(builder, c
         monkeypatch.setenv("RATTLER_CACHE_DIR", str(tmp_path / "rattler"))
         lines = []
         built = builder.build(main("tiny", of=f"{served.url}/mine", pip=["idna==3.10"]), lines.append)
-    assert any(line.endswith("; solving again") for line in lines)
+    assert "Solving again." in lines
     assert run(built.python, "import tiny; print(tiny.__version__)") == "1.0"
 
 

@@ -25,7 +25,7 @@ import sysconfig
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from modelport import errors
 from modelport.builds import conda as conda_files
@@ -236,6 +236,17 @@ class PrefixBuilder:
             channels=recipe.requirements.channels,
             offline=self._offline,
         )
+        said, verdict = self._solve(order, site)
+        if verdict and verdict.kind == "stale":
+            site.tell("Solving again.")
+            shutil.rmtree(site.prefix, ignore_errors=True)
+            said, verdict = self._solve(evolve(order, anew=True), site)
+        if verdict:
+            reason = conda_fault(verdict, recipe.packages, recipe.requirements.channels)
+            raise failure(masked(reason, recipe.requirements.secrets), said)
+
+    def _solve(self, order: Order, site: Site) -> tuple[list[str], Verdict | None]:
+        """What the solver's program said, and why it failed where it did."""
         status, lines = self._children.run(
             [sys.executable, "-m", "modelport.builds.solver"],
             site.tell,
@@ -244,13 +255,12 @@ class PrefixBuilder:
             environment={**own_environment(), **_own_path()},
             given=order.dump(),
         )
-        if status:
-            *said, last = lines or [""]
-            if not last.startswith(VERDICT):
-                raise failure("its conda packages could not be installed.", lines)
-            secrets = recipe.requirements.secrets
-            verdict = Verdict.load(last.removeprefix(VERDICT))
-            raise failure(masked(conda_fault(verdict, recipe.packages, recipe.requirements.channels), secrets), said)
+        if not status:
+            return lines, None
+        *said, last = lines or [""]
+        if not last.startswith(VERDICT):
+            raise failure("its conda packages could not be installed.", lines)
+        return said, Verdict.load(last.removeprefix(VERDICT))
 
     def _remove(self, environment: Environment) -> bool:
         """Remove an environment, unless it is being built or was used since."""

@@ -15,7 +15,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import sys
 import time
 import warnings
@@ -46,6 +45,8 @@ class Order:
     """In rattler's words, with channels as URLs."""
     channels: Sequence[Channel]
     offline: bool = False
+    anew: bool = False
+    """Solve, although there is a lock."""
 
     def dump(self) -> str:
         """As JSON."""
@@ -64,7 +65,7 @@ class Verdict:
 
     kind: str
     """`spec`: a line is none; `unsolvable`: lines cannot be met; `channel`: one cannot be asked; `absent`: packages are
-    not in the cache, and the network is off; `other`."""
+    not in the cache, and the network is off; `stale`: the lock cannot be met, and another solution may be; `other`."""
     reason: str
     """In rattler's words."""
     specs: Sequence[int] = ()
@@ -127,18 +128,14 @@ class _Job:
 
     async def run(self) -> None:
         locked = self.locked()
-        if locked:
-            try:
-                await self.install(locked)
-            except _Refused as refused:
-                if refused.verdict.kind != "other" or self.order.offline:
-                    raise
-                # What a channel has removed, or put another in the place of, is in no lock that can be met.
-                _say(f"{refused.verdict.reason.splitlines()[0]}; solving again")
-                self.forget()
-            else:
-                return
-        await self.install(await self.solve())
+        try:
+            await self.install(locked or await self.solve())
+        except _Refused as refused:
+            if not locked or refused.verdict.kind != "other" or self.order.offline:
+                raise
+            # What a channel has removed, or put another in the place of, is in no lock that can be met. Another process
+            # solves again: a failed install's threads write into the prefix and the cache until this one ends.
+            raise _Refused(kind="stale", reason=refused.verdict.reason) from refused
 
     async def install(self, records: Sequence[Any]) -> None:
         if self.order.offline:
@@ -161,9 +158,9 @@ class _Job:
             raise _Refused(kind=kind, reason=str(error), channel=channel) from error
 
     def locked(self) -> list[Any]:
-        """The packages of the lock; none when there is no lock."""
+        """The packages of the lock; none when there is no lock, or it is not to be looked at."""
         path = Path(self.order.lock)
-        if not path.exists():
+        if self.order.anew or not path.exists():
             return []
         environment = self.rattler.LockFile.from_path(path).default_environment()
         records = environment.conda_repodata_records_for_platform(environment.platforms()[0])
@@ -230,11 +227,6 @@ class _Job:
         part = Path(f"{self.order.lock}.{os.getpid()}")
         lock.to_path(part)
         part.replace(self.order.lock)
-
-    def forget(self) -> None:
-        """Remove the lock, and what was installed from it."""
-        Path(self.order.lock).unlink(missing_ok=True)
-        shutil.rmtree(self.order.prefix, ignore_errors=True)
 
     async def refuse_absent(self, records: Sequence[Any]) -> None:
         cached = await self.rattler.PackageCache(_cache() / "pkgs").index()
