@@ -132,6 +132,8 @@ def test_what_a_model_is_said_to_be_may_change_and_its_files_may_not(ml_client, 
 
 def test_an_update_that_the_gateway_does_not_take_up_leaves_the_old_revision(slow, sources, until, monkeypatch):
     monkeypatch.setattr("modelport.gateway.runner.TAKE_UP_SECONDS", 2)
+    monkeypatch.setattr("modelport.gateway.runner.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("modelport.backends.supervisor.PATIENCE", 2)
     before = sources.alive()
     envoy = psutil.Process(slow._service.transport.opened.gateway.pid)
     update = slow.online_deployments.get("blue", "tides")

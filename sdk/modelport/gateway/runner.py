@@ -49,6 +49,7 @@ CONCURRENCY = 1
 READY_SECONDS = 15.0
 TAKE_UP_SECONDS = 15.0
 END_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 WATCH_SECONDS = 0.1
 POLL_SECONDS = 0.002
 
@@ -358,7 +359,7 @@ class Gateway:
 
         After that, nothing new is sent to a replica that left.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
             connection.request("GET", "/")
             connection.getresponse().read()
@@ -388,7 +389,7 @@ class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5)
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
         self._path = path
 
     def connect(self) -> None:
