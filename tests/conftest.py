@@ -21,6 +21,7 @@ from modelport.entities import (
     Environment,
     ManagedOnlineDeployment,
     ManagedOnlineEndpoint,
+    OnlineRequestSettings,
     ProbeSettings,
 )
 from modelport.testing import workspace
@@ -88,7 +89,8 @@ class Sources:
         values.setdefault("instance_count", 1)
         values.setdefault("environment", self._environment)
         for probe in ("readiness_probe", "liveness_probe"):
-            values.setdefault(probe, ProbeSettings(initial_delay=2, period=1, failure_threshold=8))
+            values.setdefault(probe, ProbeSettings(initial_delay=2, period=1, failure_threshold=58))
+        values.setdefault("request_settings", OnlineRequestSettings(request_timeout_ms=60_000))
         variables = {"WHO": name, "STARTS": str(self.starts), **values.pop("environment_variables", {})}
         return ManagedOnlineDeployment(name=name, endpoint_name=endpoint, environment_variables=variables, **values)
 

@@ -14,14 +14,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from modelport.client import MLClient
-from modelport.errors import ModelportError
+from modelport.errors import LocalServerError, ModelportError
 
 
 def environments_folder() -> Path:
@@ -44,16 +44,20 @@ def _sweep() -> None:
         pid = left.name.removeprefix(_PREFIX).partition("-")[0]
         if not pid.isdigit() or _lives(int(pid)) or left.stat().st_uid != os.getuid():
             continue
-        for folder in (left, left / "docker"):
-            with suppress(ModelportError, OSError):  # another run may be sweeping it too
-                if folder.is_dir():
-                    _end(folder)
-        shutil.rmtree(left, ignore_errors=True)
+        if all(_end(folder) for folder in (left, left / "docker") if folder.is_dir()):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def _end(folder: Path) -> None:
+def _end(folder: Path) -> bool:
+    """End what runs for a workspace, unless another run is at it, whose folder it is then."""
     backend = import_module("modelport.transports.launch").backend_of(folder)
-    import_module("modelport.transports.local").LocalTransport(folder, backend=backend).close(stop=True)
+    try:
+        import_module("modelport.transports.local").LocalTransport(folder, backend=backend).close(stop=True)
+    except LocalServerError:
+        return False
+    except (ModelportError, OSError):
+        pass  # as an engine that is gone: there is nothing to end
+    return True
 
 
 def _lives(pid: int) -> bool:

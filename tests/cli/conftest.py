@@ -47,7 +47,7 @@ class Home:
             if (process.info["environ"] or {}).get("MODELPORT_HOME") == str(self.folder)
         }
 
-    def is_quiet(self, seconds=5):
+    def is_quiet(self, seconds=30):
         """Whether nothing runs; a server that has let go of its workspace takes a moment to exit."""
         deadline = time.monotonic() + seconds
         while self.processes():

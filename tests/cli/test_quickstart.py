@@ -50,7 +50,7 @@ def test_the_endpoint_can_be_kept_and_the_next_quickstart_replaces_it(home, unti
     again = home.start("quickstart")
     try:
         assert again.stdout.readline() == "What an earlier quickstart left up has ended.\n"
-        until(lambda: not kept.keys() & home.processes().keys(), seconds=5)
+        until(lambda: not kept.keys() & home.processes().keys(), seconds=30)
     finally:
         again.send_signal(signal.SIGTERM)
         again.communicate(timeout=60)

@@ -30,7 +30,7 @@ from attrs import define, evolve, field
 from modelport.backends import open_backend
 from modelport.backends.base import Backend, Probe, Replica, Revision
 
-QUICK = Probe(initial_delay=3, period=0.1, timeout=0.5, failure_threshold=3)
+QUICK = Probe(initial_delay=8, period=0.1, timeout=0.5, failure_threshold=3)
 STEADY = Probe(initial_delay=0, period=0.1, timeout=0.5, failure_threshold=600)
 
 SCORE = """
@@ -286,8 +286,9 @@ class BackendContract:
         assert "exit code 7 before it was ready" in failure.message
         assert "on my way out" in failure.log
 
-    def test_init_that_hangs_is_given_up_and_the_log_says_where(self, backend, revision, options):
-        probe = Probe(initial_delay=1, period=0.1, timeout=0.2, failure_threshold=5)
+    def test_init_that_hangs_is_given_up_and_the_log_says_where(self, backend, revision, options, monkeypatch):
+        monkeypatch.setattr("modelport.backends.supervisor.DUMP", 3)
+        probe = Probe(initial_delay=6, period=0.1, timeout=0.2, failure_threshold=5)
         wanted = revision(
             "import time\ndef init():\n    wait_for_godot()\ndef wait_for_godot():\n    time.sleep(600)\n"
             "def run(body):\n    return 1\n",
@@ -296,9 +297,9 @@ class BackendContract:
         began = time.monotonic()
         backend.apply(wanted)
         failure = self.failure(backend, wanted)
-        assert 1.5 <= time.monotonic() - began < 20
+        assert 6.5 <= time.monotonic() - began < 40
         assert failure.code == "ResourceNotReady"
-        assert "within 1.5 s" in failure.message
+        assert "within 6.5 s" in failure.message
         assert "The script is at score.py, line 5, in wait_for_godot" in failure.message
         assert "wait_for_godot" in failure.log
         backend.remove(wanted.id)
@@ -364,7 +365,7 @@ class BackendContract:
         self.kill(first, options)
         killed = time.monotonic()
         eventually(lambda: owner.ready[wanted.id] == {second.address})
-        assert owner.calls[-1][0] - killed < 0.5  # 0.1 on a machine with nothing else to do
+        assert next(at for at, _ in owner.calls if at > killed) - killed < 5  # 0.1 where nothing else is to do
         after = self.ready(backend, wanted)
         assert [each.restarts for each in after] == [1, 0]
         assert after[0].failure is not None

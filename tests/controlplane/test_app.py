@@ -56,7 +56,7 @@ def test_a_deployment_has_what_azures_client_needs(seen):
     assert body["sku"] == {"name": "Default", "capacity": 1}
     assert properties["endpointComputeType"] == "Managed"
     assert properties["scaleSettings"] == {"scaleType": "Default"}
-    assert properties["requestSettings"]["requestTimeout"] == "PT5S"
+    assert properties["requestSettings"]["requestTimeout"] == "PT1M"
     assert properties["livenessProbe"]["period"] == "PT1S"
     assert properties["codeConfiguration"]["codeId"].startswith("/subscriptions/")
 

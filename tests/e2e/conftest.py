@@ -28,7 +28,13 @@ from modelport import MLClient, engine
 from modelport.backends.docker import workspace_mark
 from modelport.backends.watched import folder_name
 from modelport.controlplane.home import open_home
-from modelport.entities import CodeConfiguration, Environment, ManagedOnlineDeployment, ManagedOnlineEndpoint
+from modelport.entities import (
+    CodeConfiguration,
+    Environment,
+    ManagedOnlineDeployment,
+    ManagedOnlineEndpoint,
+    OnlineRequestSettings,
+)
 from modelport.testing import environments_folder
 
 LOAD = Path(__file__).with_name("load.py")
@@ -197,6 +203,8 @@ class Site:
             environment=self.environment,
             instance_type="Standard_DS3_v2",
             instance_count=instances,
+            # Longer than any pause of this machine, which is nobody's failure.
+            request_settings=OnlineRequestSettings(request_timeout_ms=60_000),
         )
 
     def deploy(self, model, instances, **how):
@@ -299,8 +307,8 @@ class DockerSite(Site):
     def _gather(self):
         """Open what replicas write before they are gone with it."""
         while not self._closing.wait(0.02):
-            for path in self._folder.glob("*/w/runs-*"):
-                with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # a folder, also one that is gone by the time it is looked into
+                for path in self._folder.glob("*/w/runs-*"):
                     if path.name not in self._files:
                         self._files[path.name] = path.open()
 

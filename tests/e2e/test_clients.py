@@ -22,7 +22,7 @@ print("ended", flush=True)
 
 def test_another_client_finds_what_a_killed_one_had_begun(empty_site, until):
     site = empty_site
-    green = site.deployment("green-1", 2, start=1.5)
+    green = site.deployment("green-1", 2, start=8)
     begun = pickle.dumps((str(site.home), site.backend, site.endpoint, green))
     first = subprocess.Popen([sys.executable, "-c", FIRST], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:

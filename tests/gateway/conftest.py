@@ -94,7 +94,7 @@ def endpoint():
     """Makes the endpoint `tides` from its deployments: `endpoint(blue=[replica], traffic={"blue": 100})`."""
 
     def make(
-        *, name="tides", keys=("key-1", "key-2"), traffic=None, mirror=None, timeout=5.0, scoring=None, **deployments
+        *, name="tides", keys=("key-1", "key-2"), traffic=None, mirror=None, timeout=60.0, scoring=None, **deployments
     ):
         timeouts = timeout if isinstance(timeout, dict) else dict.fromkeys(deployments, timeout)
         return Endpoint(
@@ -167,13 +167,13 @@ class Load:
     def wait_for(self, more):
         """Until `more` requests have been answered from now on."""
         goal = self.answered + more
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.answered < goal:
             assert time.monotonic() < deadline, f"only {self.answered} of {goal} answered; failed: {self.failed[:3]}"
             time.sleep(0.005)
 
     def _call(self, number):
-        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=10)
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=60)
         count = 0
         while not self._stop.wait(0.004):
             count += 1

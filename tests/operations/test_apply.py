@@ -9,7 +9,7 @@ from modelport.entities import Environment, ManagedOnlineDeployment, ManagedOnli
 from modelport.errors import ResourceNotFoundError, UserScriptInitFailed, ValidationException
 
 SCORE = "def init(): pass\ndef run(x): return x\n"
-PROBE = "{initial_delay: 2, period: 1, failure_threshold: 8}"
+PROBE = "{initial_delay: 2, period: 1, failure_threshold: 58}"
 
 
 def deployment(name, endpoint="tides", more=""):

@@ -32,7 +32,7 @@ from modelport.operations.loading import load_online_deployment, load_online_end
 
 GOOD = "def init(): pass\ndef run(raw): return 1\n"
 BLUE = "Deployment 'blue' of 'tides'"
-QUICK = ProbeSettings(initial_delay=1, period=1, failure_threshold=1)
+QUICK = ProbeSettings(initial_delay=6, period=1, failure_threshold=1)
 
 
 @pytest.fixture(scope="module", params=["process", "docker"])
@@ -239,7 +239,8 @@ def test_an_init_that_ends_the_process(failed):
     assert "sys.exit(3)" in str(error)
 
 
-def test_an_init_that_never_returns(failed):
+def test_an_init_that_never_returns(failed, monkeypatch):
+    monkeypatch.setattr("modelport.backends.supervisor.DUMP", 3)
     hangs = "import time\ndef init():\n    while True: time.sleep(1)\ndef run(raw): return 1\n"
     error = failed(script=hangs, readiness_probe=QUICK, liveness_probe=QUICK)
     assert isinstance(error, ResourceNotReady)

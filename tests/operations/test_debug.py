@@ -94,15 +94,15 @@ def test_an_editor_attaches_to_the_replica_that_answers(tides, deployment, folde
 
 def test_who_stands_at_a_breakpoint_loses_neither_the_request_nor_the_replica(tides, deployment, folder, until):
     """Longer than a request may take, and than probes have patience; then the answer comes all the same."""
-    short = ProbeSettings(initial_delay=1, period=1, timeout=1, failure_threshold=2)
     wanted = deployment(request_settings=OnlineRequestSettings(request_timeout_ms=1000))
-    wanted.readiness_probe = wanted.liveness_probe = short
+    wanted.readiness_probe = ProbeSettings(initial_delay=8, period=1, timeout=1, failure_threshold=2)
+    wanted.liveness_probe = ProbeSettings(initial_delay=1, period=1, timeout=1, failure_threshold=2)
     poller = tides.online_deployments.begin_create_or_update(wanted, debug=True)
     poller.result(240)
     over = threading.Event()
     (configuration,) = debuggers(poller)
-    # Three seconds of standing there are what this is about.
-    seen, answers = step_through(tides, configuration, folder, meanwhile=lambda: over.wait(3))
+    # To stand there for a while, also when the probes of one that serves have begun, is what this is about.
+    seen, answers = step_through(tides, configuration, folder, meanwhile=lambda: over.wait(11))
     assert seen == "250"
     assert answers[0]["metres"] == 2.5
     until(lambda: asked(tides)["pid"] == answers[0]["pid"])

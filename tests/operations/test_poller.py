@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -182,7 +183,7 @@ def test_a_terminal_is_told_while_somebody_waits_and_nothing_is_left_on_it():
         "from modelport.arm.lro import Look\n"
         "def follow(poller):\n"
         "    poller._saw(Look('InProgress', ended=False, progress='Step 2/5 : RUN make ' + 300 * '.'))\n"
-        "    threading.Event().wait(1.3)\n"
+        "    threading.Event().wait(5)\n"
         "poller = LROPoller(follow, 'Endpoint tides', show_progress=True)\n"
         "poller.result(20)\n"
         "assert poller.progress() == ''\n"
@@ -192,7 +193,7 @@ def test_a_terminal_is_told_while_somebody_waits_and_nothing_is_left_on_it():
     os.close(slave)
     shown = os.read(master, 10_000).decode()
     os.close(master)
-    assert "\rEndpoint tides: InProgress, 1 s  Step 2/5 : RUN make ..." in shown
+    assert re.search(r"\rEndpoint tides: InProgress, \d s  Step 2/5 : RUN make \.\.\.", shown)
     assert len(shown.split("\r")[1]) <= 80 + len("\x1b[K"), "one line"
     assert shown.endswith("\r\x1b[K")
     assert done.stdout == b""

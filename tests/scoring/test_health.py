@@ -25,7 +25,7 @@ SCRIPT = """
     def run(data):
         what, seconds = json.loads(data)
         if what == "aside":
-            threading.Timer(0.2, hold, [seconds]).start()
+            threading.Timer(2, hold, [seconds]).start()
         elif what == "hold":
             print("holding", flush=True)
             hold(seconds)
@@ -37,7 +37,7 @@ SCRIPT = """
 
 
 def ask(served, method="GET", path="/"):
-    connection = UnixConnection(served.folder / "h", timeout=5)
+    connection = UnixConnection(served.folder / "h", timeout=20)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -69,13 +69,15 @@ def observe(start):
     return one
 
 
-def check_answers(served, seconds):
-    """It answers, as a rule within 50 milliseconds; this machine has other things to do, too."""
-    took, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
+def check_answers(served, over, seconds):
+    """Until it is over, for so long, it answers; as a rule within 50 ms, for others are at work here, too."""
+    took, first, last = [], time.perf_counter(), 0.0
+    while not over():
         began = time.perf_counter()
         assert ask(served)[0] == 200
         took.append(time.perf_counter() - began)
+        last = last if over() else began
+    assert last - first > seconds
     assert sorted(took)[len(took) // 2] < 0.05
 
 
@@ -94,8 +96,7 @@ def test_it_answers_while_run_keeps_the_interpreter_to_itself(observe, workers):
     with ThreadPoolExecutor(1) as clients:
         inside = clients.submit(served.score, ["hold", int(SILENCE) + 2])
         served.wait_for(lambda: "holding" in served.log)
-        check_answers(served, SILENCE + 1)
-        assert not inside.done()
+        check_answers(served, inside.done, SILENCE)
         assert inside.result().status == 200
     assert ask(served)[0] == 200
 
@@ -208,7 +209,8 @@ def test_clients_that_stall_hold_nobody_up(observe):
             client.connect(str(served.folder / "h"))
             client.settimeout(5)
             client.sendall(b"GET / HTTP" if number % 2 else b"")
-        check_answers(served, 0.5)
+        until = time.monotonic() + 1
+        check_answers(served, lambda: time.monotonic() > until, 0.1)
         with contextlib.suppress(OSError):
             for _ in range(100):
                 client.sendall(b"x" * 1000)

@@ -34,7 +34,7 @@ def test_sigterm_finishes_what_is_inside_and_what_waits(serve):
     idle.request("GET", "/")
     idle.getresponse().read()
     with ThreadPoolExecutor(3) as clients:
-        inside = [clients.submit(served.score, 0.4) for _ in range(3)]
+        inside = [clients.submit(served.score, 2) for _ in range(3)]
         served.wait_for(lambda: served.is_waiting(2))
         served.process.send_signal(signal.SIGTERM)
         assert [client.result().body for client in inside] == [b'"done"'] * 3

@@ -104,20 +104,23 @@ def test_an_input_that_fits_no_batch_is_told_under_its_own_id(serve):
 
 def test_a_failure_in_a_batch_is_told_under_its_own_id(serve):
     script = """
-        import time
+        import pathlib, time
         from modelport_scoring import batched
         def init(): pass
         @batched(max_wait_ms=50)
         def run(items):
             print("called for", len(items))
-            time.sleep(0.3)
+            while not pathlib.Path(__file__).with_name("go").exists():
+                time.sleep(0.01)
             return [KeyError() if item == '"bad"' else item for item in items]
     """
-    served = serve(script)
+    served = serve(script, MODELPORT_METRICS_UDS="m")
     with ThreadPoolExecutor(3) as clients:
         busy = clients.submit(served.score, "good", x_request_id="r-8")
         served.wait_for(lambda: "called for 1" in served.log)
         others = [clients.submit(served.score, what, x_request_id=what) for what in ("bad", "fine")]
+        served.wait_for(lambda: served.is_waiting(2))
+        (served.folder / "app" / "go").touch()
         assert [each.result().status for each in (busy, *others)] == [200, 500, 200]
     assert "called for 2" in served.log
     assert re.search(r"(?m) run\(\) raised an exception\. \[bad\]$", served.log)

@@ -115,7 +115,6 @@ def test_probes_are_answered_while_run_is_busy_and_others_wait(serve):
             time.sleep(0.02)
     assert [json.loads(client.result().body) for client in busy] == [1] * 8
     assert statistics.median(times) < 0.05
-    assert max(times) < 1
 
 
 def test_probes_are_answered_while_run_computes_without_pause(serve):
@@ -142,13 +141,13 @@ def test_no_more_requests_are_in_run_than_allowed(serve, places):
 
 
 def test_a_timed_out_run_keeps_its_place_and_says_when_it_came_back(serve):
-    served = serve(SLEEPY, SCORING_TIMEOUT_MS="300")
+    served = serve(SLEEPY, SCORING_TIMEOUT_MS="1000")
     began = time.monotonic()
-    answer = served.score(1)
-    assert (answer.status, answer.body) == (500, b'{"message": "Scoring timeout after 300 ms"}')
+    answer = served.score(3)
+    assert (answer.status, answer.body) == (500, b'{"message": "Scoring timeout after 1000 ms"}')
     assert served.score(0).body == b"1"
-    assert 1 < time.monotonic() - began < 10
-    assert "run() came back after 1" in served.log
+    assert time.monotonic() - began > 3
+    assert re.search(r"run\(\) came back after \d{4,} ms", served.log)
 
 
 def test_errors_in_run_are_logged_from_the_script_s_first_frame_on(serve):
@@ -285,11 +284,11 @@ def test_a_log_that_fails_stops_no_watch(serve, kind):
             }
         ),
     }
-    wait = "await asyncio.sleep(1)" if kind == "async def" else "time.sleep(1)"
+    wait = "await asyncio.sleep(4)" if kind == "async def" else "time.sleep(4)"
     script = f"import asyncio, time\ndef init(): pass\n{kind} run(data): {wait}\n"
-    served = serve(script, files=files, SCORING_TIMEOUT_MS="100", MODELPORT_MAX_CONCURRENT_REQUESTS="2")
+    served = serve(script, files=files, SCORING_TIMEOUT_MS="1000", MODELPORT_MAX_CONCURRENT_REQUESTS="2")
     for _ in range(2):
-        assert served.score(1).body == b'{"message": "Scoring timeout after 100 ms"}'
+        assert served.score(1).body == b'{"message": "Scoring timeout after 1000 ms"}'
 
 
 def test_a_time_limit_beyond_what_a_system_can_wait_for_is_none(serve):
@@ -300,11 +299,11 @@ def test_a_time_limit_beyond_what_a_system_can_wait_for_is_none(serve):
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_the_line_of_a_time_limit_says_whose_it_was(serve, kind):
-    wait = "await asyncio.sleep(0.5)" if kind == "async def" else "time.sleep(0.5)"
+    wait = "await asyncio.sleep(4)" if kind == "async def" else "time.sleep(4)"
     script = f"import asyncio, time\ndef init(): pass\n{kind} run(data): {wait}\n"
-    served = serve(script, SCORING_TIMEOUT_MS="100")
+    served = serve(script, SCORING_TIMEOUT_MS="1000")
     assert served.score(1, x_request_id="late-one").status == 500
-    served.wait_for(lambda: re.search(r"(?m)SCORING_TIMEOUT_MS=100: .* \[late-one\]$", served.log) is not None)
+    served.wait_for(lambda: re.search(r"(?m)SCORING_TIMEOUT_MS=1000: .* \[late-one\]$", served.log) is not None)
 
 
 def test_a_number_that_an_annotation_of_numpy_s_cannot_hold_is_the_caller_s_fault(serve):

@@ -244,7 +244,7 @@ def test_a_client_that_does_not_read_holds_no_place(serve, script):
 
 def test_a_client_that_reads_slowly_gets_all_of_its_stream(serve, script):
     forty = 'for _ in range(40):\n                    yield "x" * 100_000\n                return'
-    served = serve(script.replace('yield "x" * 1000', forty), MODELPORT_BODY_TIMEOUT_SECONDS="2")
+    served = serve(script.replace('yield "x" * 1000', forty), MODELPORT_BODY_TIMEOUT_SECONDS="30")
     connection, answer = ask(served, "endless")
     size = 0
     while piece := answer.read(50_000):
@@ -270,12 +270,12 @@ def test_a_stream_that_is_late_and_will_not_close_gives_its_place_back(serve):
     script = """
         import time
         class Late:
-            def __next__(self): time.sleep(0.6)
+            def __next__(self): time.sleep(4)
             def close(self): raise ValueError("close")
         def init(): pass
         def run(data): return Late() if data == '"late"' else data
     """
-    served = serve(script, SCORING_TIMEOUT_MS="200")
+    served = serve(script, SCORING_TIMEOUT_MS="1000")
     assert b"Scoring timeout" in served.score("late").body
     served.wait_for(lambda: "ValueError: close" in served.log)
     assert served.score("next").status == 200

@@ -108,6 +108,13 @@ def service():
 
 @pytest.fixture
 def transport(service):
+    made = RestTransport(service.url, LOCAL_WORKSPACE, Fixed(lambda: "secret"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def impatient(service):
     made = RestTransport(service.url, LOCAL_WORKSPACE, Fixed(lambda: "secret"), Options(read_timeout=0.5))
     yield made
     made.close()
@@ -174,10 +181,10 @@ def test_a_service_that_stays_busy_is_believed_in_the_end(service, transport):
     assert len(service.asked) == 4
 
 
-def test_a_service_that_hangs_is_given_up(service, transport):
+def test_a_service_that_hangs_is_given_up(service, impatient):
     service.told = ["hang"]
     with pytest.raises(ServiceRequestTimeoutError, match=r"no answer came within 0\.5 s"):
-        transport.send(Request("POST", "/subscriptions/x"))
+        impatient.send(Request("POST", "/subscriptions/x"))
 
 
 def test_nobody_there_is_one_error():
@@ -357,10 +364,10 @@ def test_all_tries_of_a_request_have_one_id(service, transport):
     assert len(service.asked) == 3
 
 
-def test_a_put_without_an_answer_in_time_is_not_sent_again(service, transport):
+def test_a_put_without_an_answer_in_time_is_not_sent_again(service, impatient):
     service.told = ["hang"]
     with pytest.raises(ServiceRequestTimeoutError):
-        transport.send(Request("PUT", "/x", body={}))
+        impatient.send(Request("PUT", "/x", body={}))
     assert len(service.asked) == 1
 
 
