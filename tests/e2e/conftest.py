@@ -382,19 +382,21 @@ class Load:
         return self._seen
 
     def more(self, requests):
-        """Wait until so many more requests have ended."""
-        goal = len(self.seen()) + requests
-        wait_until(lambda: self._alive() and len(self.seen()) >= goal, f"{requests} more requests")
+        """Wait until so many requests that began after this have ended."""
+        began, before = time.monotonic(), len(self.seen())
+
+        def have_ended():
+            return sum(each.sent > began for each in self.seen()[before:]) >= requests
+
+        wait_until(lambda: self._alive() and have_ended(), f"{requests} more requests", seconds=90)
 
     @contextmanager
     def phase(self, name):
         """What happens under the load here is a phase: it lasts 500 requests at least."""
-        begin = time.monotonic()
-        goal = len(self.seen()) + 540  # some of them began before it
-        phase = self.phases[name] = SimpleNamespace(begin=begin, done=math.inf, end=math.inf)
+        phase = self.phases[name] = SimpleNamespace(begin=time.monotonic(), done=math.inf, end=math.inf)
         yield phase
         phase.done = time.monotonic()
-        wait_until(lambda: self._alive() and len(self.seen()) >= goal, f"500 requests in {name}")
+        wait_until(lambda: self._alive() and len(self.of(phase)) >= 500, f"500 requests in {name}", seconds=90)
         phase.end = time.monotonic()
 
     def of(self, phase):

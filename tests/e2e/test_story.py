@@ -12,7 +12,7 @@ def test_no_request_fails_during_the_whole_story(site, expected):
             mirroring.settled = site.route(blue=100, mirror={"green": 30})
         with load.phase("10% to green") as tenth:
             tenth.settled = site.route(blue=90, green=10)
-            load.more(2000 + 50)
+            load.more(2000)
         with load.phase("100% to green") as whole:
             whole.settled = site.route(green=100)
         with load.phase("scale blue, which is idle, 2 to 1"):

@@ -207,12 +207,16 @@ def test_an_endpoint_that_only_azure_can_have_is_told_as_refused(live, endpoint,
         ("environment_variables.MORE", {"environment_variables": {"MORE": "1"}}, "restart"),
         (
             "request_settings.max_concurrent_requests_per_instance",
-            {"request_settings": OnlineRequestSettings(max_concurrent_requests_per_instance=2)},
+            {
+                "request_settings": OnlineRequestSettings(
+                    request_timeout_ms=60_000, max_concurrent_requests_per_instance=2
+                )
+            },
             "restart",
         ),
         (
             "readiness_probe.period",
-            {"readiness_probe": ProbeSettings(initial_delay=2, period=2, failure_threshold=8)},
+            {"readiness_probe": ProbeSettings(initial_delay=2, period=2, failure_threshold=58)},
             "restart",
         ),
     ],
