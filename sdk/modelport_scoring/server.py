@@ -41,8 +41,13 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 1024
 """Open connections, and threads: one is taken only while a body arrives or run() runs, and they end when idle."""
 
-IDLE_SECONDS = 1
-"""After which a thread ends that has nothing to do: requests go around all threads, and each finds a cold cache."""
+IDLE_SECONDS = 10
+"""
+After which a thread ends that has nothing to do: requests go around all threads, and each finds a cold cache.
+
+Not sooner: Granian (2.8) takes a thread that is just ending for one that is there. A request that comes in that
+millisecond gets a thread when another request comes, or leaves, and may be the last of those that @concurrent let in.
+"""
 
 STACK_BYTES = 8 * 1024 * 1024
 """Of each thread that run() is in: what systems give the main one, where Azure's is. Rust's threads have a quarter."""
