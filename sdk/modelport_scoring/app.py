@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -192,10 +192,12 @@ class App(Outcomes):
             result = self._input.call(exchange.data, lambda: request_headers(exchange.environ))
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
-        exchange.run_seconds = seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
         if not self._runs.release(exchange):
             self._came_late(seconds)
-        elif failure is not None:
+            return
+        exchange.run_seconds = seconds
+        if failure is not None:
             self._failed(exchange, failure)
         else:
             self._ran(exchange, result, seconds * 1000)
@@ -211,7 +213,7 @@ class App(Outcomes):
         exchange.enter()
         try:
             exchange.data = self._input.item(exchange.data)
-        except Exception as error:  # noqa: BLE001  # a class of the script's may say no in its own way
+        except BaseException as error:  # noqa: BLE001  # a class of the script's may say no in its own way
             self._failed(exchange, error)
             return False
         return True
@@ -234,11 +236,14 @@ class App(Outcomes):
                 return
             outcomes = [error] * len(exchanges)
         seconds = time.perf_counter() - started
-        for exchange, outcome in zip(exchanges, outcomes):  # noqa: B905  # Python 3.9 has no `strict`; they are as many
-            exchange.run_seconds = seconds
+        # A stream is over when its client has read it: whoever else was in the batch has no part in that.
+        answers = list(zip(exchanges, outcomes))  # noqa: B905  # Python 3.9 has no `strict`; they are as many
+        for exchange, outcome in sorted(answers, key=lambda each: isinstance(each[1], Generator)):
             if not self._runs.release(exchange):
                 self._came_late(seconds)
-            elif isinstance(outcome, BaseException):
+                continue
+            exchange.run_seconds = seconds
+            if isinstance(outcome, BaseException):
                 exchange.enter()
                 self._failed(exchange, outcome)
             else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -66,7 +67,8 @@ class Batches(Generic[T]):
             if self._gathering:
                 if len(self._waiting) >= self._expected:
                     self._enough.notify()
-                return
+                if len(self._waiting) <= self._most:  # what is beyond one batch is for another call
+                    return
             if self._free == 0:
                 return
             self._free -= 1
@@ -75,10 +77,13 @@ class Batches(Generic[T]):
         while batch:
             if self._sizes:
                 self._sizes(len(batch))
-            self._work(batch)
+            try:
+                self._work(batch)
+            except BaseException:  # noqa: BLE001  # a filter of the script's on the log, say: the place is given on
+                traceback.print_exc()
             with self._lock:
                 self._expected = min(len(batch) + len(self._waiting), self._most)
-                batch = [] if self._gathering else self._gathered()
+                batch = [] if self._gathering and len(self._waiting) <= self._most else self._gathered()
                 if not batch:
                     self._free += 1
                     self._tell()
@@ -92,12 +97,12 @@ class Batches(Generic[T]):
         if not self._waiting:
             return []
         deadline = time.monotonic() + self._wait_seconds
-        self._gathering = True
+        another, self._gathering = self._gathering, True
         while len(self._waiting) < self._expected:
             left = deadline - time.monotonic()
             if left <= 0 or not self._enough.wait(left):
                 break
-        self._gathering = False
+        self._gathering = another
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
 
 

@@ -349,6 +349,7 @@ class Keeper:
             return
         self._stopping = True
         self._status = status
+        self._due.clear()
         self._board.end()
         self._shared.close()
         for worker in self._everybody:

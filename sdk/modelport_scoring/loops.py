@@ -33,6 +33,22 @@ log = logging.getLogger(__name__)
 class Loop(asyncio.SelectorEventLoop):
     """asyncio's loop, with signals left to `server`: asyncio would take the descriptor that hears of them."""
 
+    end: Callable[[], None] | None = None
+    """What ends the server, once there is one."""
+
+    def run_forever(self) -> None:
+        """Run as asyncio's, which a SystemExit of any task ends, and all requests with it: here it calls `end`."""
+        while True:
+            try:
+                super().run_forever()
+            except SystemExit:  # noqa: PERF203  # it comes once
+                if self.end is None:
+                    raise
+                log.exception("A task asked the process to end.")
+                self.end()
+            else:
+                return
+
     def add_signal_handler(self, *_: Any) -> NoReturn:  # type: ignore[override]  # it takes nothing
         """Refuse, as loops do that have no signals: who asks then uses `signal.signal`."""
         raise NotImplementedError("Signals belong to the scoring server.")

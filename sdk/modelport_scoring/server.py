@@ -169,6 +169,7 @@ class Server:
                 signal.pthread_kill(main_thread, signal.SIGURG)
             time.sleep(max(0.0, deadline - time.monotonic()))
             log.error("Still busy %g seconds after the signal to stop: ended.", self._settings.grace)
+            self._worker.close()
             os._exit(1)
 
         threading.Thread(target=wait, name="grace", daemon=True).start()

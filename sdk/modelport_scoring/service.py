@@ -24,6 +24,7 @@ from modelport_scoring.script import Script, ScriptError
 from modelport_scoring.server import Server
 from modelport_scoring.settings import Settings
 from modelport_scoring.shared import Board
+from modelport_scoring.sockets import clear, files
 from modelport_scoring.swagger import Swagger
 from modelport_scoring.tasks import TaskApp
 from modelport_scoring.worker import Worker
@@ -53,8 +54,15 @@ def begin(settings: Settings, arguments: Sequence[str], leave: Callable[[int], N
         board = Board.made(GENERATIONS * settings.worker_count)
     if board and health.is_wanted(settings):
         health.accompany(board, settings)
-    if not (board and is_kept):
-        return serve(Worker(settings, board))
+    made = files(settings.health_uds, settings.metrics_uds)
+    try:
+        return _keep(settings, arguments, leave, board) if board and is_kept else serve(Worker(settings, board))
+    finally:
+        clear(made)
+
+
+def _keep(settings: Settings, arguments: Sequence[str], leave: Callable[[int], NoReturn], board: Board) -> int:
+    """Be the keeper."""
     if settings.worker_preload and settings.reload:
         log.warning("WORKER_PRELOAD is not heeded with --reload: a script that is loaded here cannot be loaded anew.")
     if settings.reload or not settings.worker_preload:
@@ -89,6 +97,7 @@ def serve(worker: Worker, loaded: tuple[Script, Swagger] | None = None) -> int:
     made = traces.exchange if traces else Exchange
     if script.loop is not None:
         tasks = TaskApp(*loaded, settings, server.end, worker.note_runs, counting, made)
+        script.loop.end = server.end
         return server.serve_on(script.loop, tasks.handle)
     app = App(*loaded, settings, server.end, worker.note_runs, counting, made)
     return server.serve(debugger.followed(debugging, app) if debugging else app)

@@ -146,7 +146,7 @@ class Pipe:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._piece: bytes | None = None
-        self._is_whole = self._is_left = False
+        self._is_whole = self._is_left = self._is_late = False
         self._change = threading.Condition()
         self.size = 0
 
@@ -163,7 +163,7 @@ class Pipe:
                     self._change.notify_all()
         finally:
             with self._change:
-                self._is_whole = True
+                self._is_whole, self._is_late = True, not in_time
                 self._change.notify_all()
             close(pieces)
         return in_time
@@ -175,6 +175,8 @@ class Pipe:
         """Return the next piece, when it is there."""
         with self._change:
             self._change.wait_for(lambda: self._piece is not None or self._is_whole or self._is_left)
+            if self._is_late:  # an end would make the answer look whole
+                raise TimeoutError("A stream was not read for too long: its connection is cut.")
             if self._piece is None or self._is_left:
                 raise StopIteration
             piece, self._piece = self._piece, None

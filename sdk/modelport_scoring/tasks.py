@@ -42,7 +42,7 @@ class TaskApp(App):
         self._free = Places(self.places, loop, note_runs)
         self._desk = _Desk()
         self._met: Exchange | None = None
-        self._tasks: dict[Exchange, asyncio.Task[Any]] = {}
+        self._clients: dict[Exchange, Client] = {}
         self._streams: dict[Exchange, Streamed] = {}
         loop.call_soon(Watch, loop)
         return self._desk  # where `_score` leaves what run() is for
@@ -122,10 +122,12 @@ class TaskApp(App):
                 result = await result
         except BaseException as error:  # noqa: BLE001  # the user's code: whatever comes out is an answer
             failure = error
-        exchange.run_seconds = seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
         if not self._in_time(exchange):
             self._came_late(seconds)
-        elif client.gone:
+            return
+        exchange.run_seconds = seconds
+        if client.gone:
             exchange.note(CLIENT_GONE, 0)
         elif failure is not None:
             self._failed(exchange, failure)
@@ -174,6 +176,8 @@ class TaskApp(App):
         item = first
         try:
             while item is not streams.NOTHING:
+                if client.gone:  # and the script goes on all the same
+                    return size
                 piece = form.encode(item)
                 size += len(piece)
                 await client.reads(reply.piece(piece), self._settings.body_timeout)
@@ -184,7 +188,7 @@ class TaskApp(App):
             self._broke_off(error)
             if form.fault:
                 size += len(form.fault)
-                await reply.piece(form.fault)
+                await client.reads(reply.piece(form.fault), self._settings.body_timeout)
         client.leave()
         reply.finish()
         return size
@@ -199,18 +203,18 @@ class TaskApp(App):
                 self._broke_off(error)
 
     def _watch(self, exchange: Exchange, client: Client) -> None:
-        self._tasks[exchange] = client.task
+        self._clients[exchange] = client
         self._runs.watch(exchange)
 
     def _in_time(self, exchange: Exchange) -> bool:
-        del self._tasks[exchange]
+        del self._clients[exchange]
         return self._runs.release(exchange)
 
     def _run_overdue(self, exchange: Exchange) -> None:
         self._refuse_overdue(exchange)
-        task = self._tasks.get(exchange)
-        if task is not None:
-            self._loop.call_soon_threadsafe(task.cancel)
+        client = self._clients.get(exchange)
+        if client is not None:
+            self._loop.call_soon_threadsafe(client.cancel)
         timeout = self._settings.scoring_timeout_ms
         log.error(
             "run() takes longer than SCORING_TIMEOUT_MS=%d: its caller is answered, and it is cancelled.", timeout
@@ -223,8 +227,8 @@ class Client:
     def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.task = task
         self.gone = False
+        self._task: asyncio.Task[Any] | None = task
         self._receive = receive
         self._loop = loop
         self._listening: Any = None
@@ -245,10 +249,16 @@ class Client:
         if listening is not None:
             listening.cancel()
 
+    def cancel(self) -> None:
+        """Cancel the task, once: what it awaits at its end, a connection that it gives back say, is not cut off."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
     def _give_up(self, seconds: float) -> None:
         log.warning(UNREAD, seconds)
         self.gone = True
-        self.task.cancel()
+        self.cancel()
 
     def _listen(self) -> None:
         self._listening = asyncio.ensure_future(self._receive())
@@ -259,7 +269,7 @@ class Client:
             return  # cancelled: see `leave`
         if said.result()["type"] == "http.disconnect":
             self.gone = True
-            self.task.cancel()
+            self.cancel()
         else:
             self._listen()  # the end of the body, which nobody waited for
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -61,7 +62,10 @@ class Turns(Generic[T]):
                     first = waiting.popleft()
                 except IndexError:
                     break
-                self._work(first)
+                try:
+                    self._work(first)
+                except BaseException:  # noqa: BLE001  # a filter of the script's on the log, say: the place is given on
+                    traceback.print_exc()
             self._tell(-1)
             free.append(place)
 

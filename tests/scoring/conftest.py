@@ -104,11 +104,16 @@ class Served:
 
     def is_waiting(self, requests: int) -> bool:
         """Whether so many requests wait for their turn; for a server with `MODELPORT_METRICS_UDS="m"`."""
+        return self.told("modelport_scoring_requests_waiting") == requests
+
+    def told(self, name: str) -> float | None:
+        """A metric that has no labels, of such a server."""
         connection = UnixConnection(self.folder / "m")
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             told = connection.getresponse().read().decode()
-        return re.search(rf"(?m)^modelport_scoring_requests_waiting {requests}(\.0)?$", told) is not None
+        found = re.search(rf"(?m)^{name} (\S+)$", told)
+        return float(found[1]) if found else None
 
     def wait_until_ready(self) -> Served:
         def healthy() -> bool:

@@ -335,3 +335,41 @@ def test_who_left_the_queue_is_no_longer_in_it():
         return waiting, places.running
 
     assert asyncio.run(left()) == (2, 0)
+
+
+def test_what_a_run_does_at_its_end_is_not_cut_off_by_a_time_limit(serve):
+    script = """
+        import asyncio
+        def init(): pass
+        async def run(data):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.2)
+                print("given back", flush=True)
+    """
+    served = serve(script, SCORING_TIMEOUT_MS="300")
+    assert served.score(1).status == 500
+    served.wait_for(lambda: "given back" in served.log)
+
+
+def test_a_task_that_exits_ends_the_server_when_what_is_inside_has_ended(serve):
+    script = """
+        import asyncio, sys
+        def init(): pass
+        async def stop(): sys.exit(0)
+        async def run(data):
+            print("inside", flush=True)
+            if data == '"exit"':
+                await asyncio.gather(stop(), asyncio.sleep(60))
+            await asyncio.sleep(1)
+            return "done"
+    """
+    served = serve(script)
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, "live")
+        served.wait_for(lambda: "inside" in served.log)
+        assert served.score("exit").status == 500
+        assert inside.result().body == b'"done"'
+    assert served.process.wait(timeout=20) == 1
+    assert not served.uds.exists()

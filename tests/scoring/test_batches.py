@@ -320,3 +320,45 @@ def test_what_is_no_list_is_refused_when_the_script_is_loaded(start):
     assert served.process.wait(20) == 3
     assert "take a list of inputs" in served.failure["message"]
     assert "'data' is annotated as dict, not as list[…]" in served.failure["message"]
+
+
+def test_what_is_beyond_one_batch_is_for_another_call_that_is_free():
+    sizes, go = [], threading.Event()
+
+    def work(items):
+        sizes.append(len(items))
+        go.wait(20)
+
+    batches = Batches(2, Batching(8, 2000), work)
+    batches._expected = 8  # as after a call for eight
+    with ThreadPoolExecutor(12) as clients:
+        for number in range(12):
+            clients.submit(batches.take, number)
+        deadline = time.monotonic() + 20
+        while sum(sizes) < 12 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sum(sizes) == 12
+        go.set()
+    assert (batches.running, batches.waiting) == (0, 0)
+
+
+def test_an_input_that_exits_is_answered_for_and_ends_the_server(serve):
+    script = """
+        import sys
+        from dataclasses import dataclass
+        from modelport_scoring import batched
+        @dataclass
+        class Tide:
+            height: int
+            def __post_init__(self):
+                if self.height < 0:
+                    sys.exit(1)
+        def init(): pass
+        @batched
+        def run(tides: list[Tide]):
+            return [tide.height for tide in tides]
+    """
+    served = serve(script)
+    assert served.score({"height": 1}).body == b"1"
+    assert served.score({"height": -1}).status == 500
+    assert served.process.wait(timeout=20) == 1

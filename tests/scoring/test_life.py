@@ -308,3 +308,42 @@ def test_memory_does_not_grow_with_requests(serve):
     before = process.memory_info().rss
     score(20_000)
     assert process.memory_info().rss - before < 4 * 2**20  # 200 bytes a request
+
+
+def test_the_grace_leaves_no_socket_behind(serve):
+    served = serve(SLEEPY, MODELPORT_GRACE_SECONDS="0.5", MODELPORT_HEALTH_UDS="h")
+    with ThreadPoolExecutor(1) as clients:
+        inside = clients.submit(served.score, 60)
+        served.wait_for(lambda: "inside" in served.log)
+        served.process.terminate()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            inside.result()
+    assert served.process.wait(timeout=20) == 1
+    assert not served.uds.exists()
+    assert not (served.folder / "h").exists()
+
+
+def test_an_init_that_fails_leaves_no_socket_behind(start):
+    served = start("def init(): raise ValueError('no')\ndef run(data): pass\n", MODELPORT_HEALTH_UDS="h")
+    assert served.process.wait(timeout=20) == 3
+    assert not (served.folder / "h").exists()
+
+
+def test_a_log_that_fails_takes_no_place(serve):
+    script = """
+        import logging, time
+        class Filter(logging.Filter):
+            def filter(self, record):
+                if record.levelno == logging.WARNING:
+                    raise KeyError("tenant")
+                return True
+        def init():
+            for each in logging.getLogger("azmlinfsrv").handlers:
+                each.addFilter(Filter())
+        def run(data):
+            time.sleep(data)
+            return "done"
+    """
+    served = serve(script.replace("time.sleep(data)", "time.sleep(float(data))"), SCORING_TIMEOUT_MS="1000")
+    assert served.score(4).status == 500
+    assert served.score(0).body == b'"done"'

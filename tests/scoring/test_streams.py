@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -238,6 +239,8 @@ def test_a_client_that_does_not_read_holds_no_place(serve, script):
     assert "A client has not read its stream for 0.3 seconds: the stream is given up." in served.log
     assert "closed" in served.log
     assert "Traceback" not in served.log
+    with pytest.raises((OSError, http.client.HTTPException)):  # and is not told that this was all
+        answer.read()
     connection.close()
     answer.close()
 
@@ -346,3 +349,46 @@ def test_an_asynchronous_generator_in_a_synchronous_script_is_a_failure_that_say
     served = serve("async def pieces():\n    yield 1\ndef init(): pass\ndef run(data): return pieces()\n")
     assert served.score(1).status == 500
     assert "make it `async def run`" in served.log
+
+
+def test_a_generator_that_swallows_its_end_streams_to_nobody(serve):
+    script = """
+        import asyncio
+        def init(): pass
+        async def run(data):
+            while True:
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    pass
+                yield {"n": 1}
+    """
+    served = serve(script, MODELPORT_MAX_CONCURRENT_REQUESTS="1")
+    connection, answer = ask(served, "any")
+    assert answer.readline() == b'{"n": 1}\n'
+    connection.close()
+    answer.close()
+    connection, answer = ask(served, "any")  # the place is free again
+    assert answer.readline() == b'{"n": 1}\n'
+    connection.close()
+    answer.close()
+
+
+def test_a_stream_that_breaks_off_while_nobody_reads_gives_its_place_back(serve):
+    script = """
+        def init(): pass
+        async def run(data):
+            for _ in range(int(data)):
+                yield {"a": "x" * 1_000_000}
+            if int(data):
+                raise ValueError("broke")
+    """
+    served = serve(script, MODELPORT_BODY_TIMEOUT_SECONDS="0.5", MODELPORT_METRICS_UDS="m")
+    connections = []
+    for pieces in range(1, 9):  # with one of them Granian's queue is just full
+        connections.append(served.connection())
+        connections[-1].request("POST", "/score", str(pieces))
+    served.wait_for(lambda: served.log.count("broke") + served.log.count("has not read its stream") >= 8)
+    served.wait_for(lambda: served.told("modelport_scoring_runs") == 0)
+    for each in connections:
+        each.close()
