@@ -341,9 +341,9 @@ def test_a_log_that_fails_takes_no_place(serve):
             for each in logging.getLogger("azmlinfsrv").handlers:
                 each.addFilter(Filter())
         def run(data):
-            time.sleep(data)
+            time.sleep(float(data))
             return "done"
     """
-    served = serve(script.replace("time.sleep(data)", "time.sleep(float(data))"), SCORING_TIMEOUT_MS="1000")
+    served = serve(script, SCORING_TIMEOUT_MS="1000")
     assert served.score(4).status == 500
     assert served.score(0).body == b'"done"'
